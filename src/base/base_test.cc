@@ -1,0 +1,79 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <fstream>
+#include <vector>
+
+#include "base/checked.h"
+#include "base/mapped_file.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+
+namespace hearth {
+namespace {
+
+Result<int> half(int x) {
+  if (x % 2 != 0) return fail(Code::kInvalidArgument, "{} is odd", x);
+  return x / 2;
+}
+Result<int> quarter(int x) {
+  const int h = TRY(half(x));
+  return TRY(half(h));
+}
+
+TEST(Result, TryReturnsTheFirstError) {
+  EXPECT_EQ(quarter(8).value(), 2);
+  EXPECT_EQ(quarter(6).error().message, "3 is odd");
+}
+
+TEST(Result, EveryCodeHasItsOwnRow) {
+  for (int c = 0; c <= static_cast<int>(Code::kInternal); ++c) EXPECT_EQ(static_cast<int>(info(static_cast<Code>(c)).code), c);
+}
+
+TEST(Checked, NeverWraps) {
+  const Checked big = UINT64_MAX;
+  EXPECT_FALSE((big + 1).ok());
+  EXPECT_FALSE((big * 2).ok());
+  EXPECT_FALSE((Checked(1) - 2).ok());
+  EXPECT_FALSE((Checked(1) / 0).ok());
+  EXPECT_FALSE(Checked(int64_t{-1}).ok());
+  EXPECT_FALSE(big.aligned(32).ok());
+  EXPECT_FALSE((big * 2 / 4).ok()) << "an overflow in the middle must not be forgotten";
+  EXPECT_EQ((Checked(33).aligned(32)).value(), 64u);
+  EXPECT_FALSE(Checked(33).aligned(0).ok());
+  EXPECT_FALSE(Checked(33).aligned(24).ok());
+}
+
+TEST(MappedFile, MissingAndEmptyFilesAndFolders) {
+  EXPECT_EQ(MappedFile::open("/nonexistent/x").error().code, Code::kNotFound);
+  EXPECT_EQ(MappedFile::open("/").error().code, Code::kInvalidArgument);
+  const std::string path = testing::TempDir() + "/empty";
+  std::ofstream(path).close();
+  EXPECT_TRUE(MappedFile::open(path).value().bytes().empty());
+}
+
+TEST(WriteFileAtomically, ReplacesTheWholeContent) {
+  const std::string path = testing::TempDir() + "/atomic";
+  for (const std::string text : {"a long first text", "short"}) {
+    ASSERT_TRUE(write_file_atomically(path, std::as_bytes(std::span(text))));
+    EXPECT_EQ(read_file(path, 100).value(), text);
+  }
+  EXPECT_EQ(read_file(path, 2).error().code, Code::kLimit);
+}
+
+TEST(ThreadPool, EachIndexOnceForAnyThreadCount) {
+  for (int n_threads : {1, 2, 5}) {
+    ThreadPool pool(n_threads);
+    for (int round = 0; round < 200; ++round) {
+      std::vector<std::atomic<int>> hits(101);
+      pool.parallel_for(101, 7, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) hits[static_cast<size_t>(i)]++;
+      });
+      for (auto& hit : hits) ASSERT_EQ(hit.load(), 1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hearth
