@@ -39,4 +39,9 @@ inline constexpr uint64_t kTemplateSteps = 4'000'000;
 inline constexpr uint64_t kTemplateOutputBytes = 4u << 20;
 inline constexpr uint64_t kTemplateRange = 100'000;
 
+// Store and downloads
+inline constexpr uint64_t kModelNameBytes = 128;
+inline constexpr uint64_t kManifestBytes = 1u << 20;
+inline constexpr uint64_t kModelFiles = 2048;                // files of one model in the store
+
 }  // namespace hearth::limits
