@@ -1,0 +1,51 @@
+#include "cli/settings.h"
+
+#include <charconv>
+#include <cstdlib>
+
+#include "base/thread_pool.h"
+
+namespace hearth::cli {
+namespace {
+constexpr int kThreadsMax = 1024;
+}
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+std::filesystem::path home_folder() {
+  if (const std::string home = environment("HEARTH_HOME"); !home.empty()) return home;
+  if (const std::string data = environment("XDG_DATA_HOME"); data.starts_with('/'))
+    return std::filesystem::path(data) / "hearth";
+  if (const std::string user = environment("HOME"); !user.empty())
+    return std::filesystem::path(user) / ".local/share/hearth";
+  return {};
+}
+
+Result<Store> open_store() { return Store::open(home_folder()); }
+
+Result<int> thread_count_from_environment() {
+  const std::string text = environment("HEARTH_THREADS");
+  if (text.empty()) return default_thread_count();
+  int count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc() || end != text.data() + text.size() || count < 1 || count > kThreadsMax) {
+    return fail(Code::kInvalidArgument, "HEARTH_THREADS={}: not a number from 1 to {}", text, kThreadsMax);
+  }
+  return count;
+}
+
+std::string isa_from_environment() { return environment("HEARTH_ISA"); }
+
+Result<LogLevel> log_level_from_environment() {
+  const std::string text = environment("HEARTH_LOG");
+  if (text.empty() || text == "warning") return LogLevel::kWarning;
+  if (text == "debug") return LogLevel::kDebug;
+  if (text == "info") return LogLevel::kInfo;
+  if (text == "error") return LogLevel::kError;
+  return fail(Code::kInvalidArgument, "HEARTH_LOG={}: not one of debug, info, warning, error", text);
+}
+
+}  // namespace hearth::cli
