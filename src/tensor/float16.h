@@ -1,4 +1,5 @@
-// Conversions between float and the 16-bit floats of model files; exact or rounded to nearest even, the same on every machine.
+// Conversions between float and the 16-bit floats of model files; exact or rounded to nearest even, the same on every
+// machine.
 #pragma once
 
 #include <bit>
@@ -24,7 +25,8 @@ constexpr uint16_t f32_to_f16(float value) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00 | ((magnitude >> 13) & 0x1ff));
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to infinity
-  if (magnitude < 0x38800000u) {  // subnormal or zero: add a number whose last bit is 2^-24, so the sum rounds as needed
+  if (magnitude <
+      0x38800000u) {  // subnormal or zero: add a number whose last bit is 2^-24, so the sum rounds as needed
     const float rounded = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(0.5f)));
   }

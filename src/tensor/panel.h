@@ -2,16 +2,17 @@
 //
 // A panel holds 8 rows of a matrix. Along K it is cut into groups of 32 elements; one group of a quantised panel is
 //   [scales of the group][minimums of the group][planes]
-// and formats with a scale over scales (k-quants) put a header [d: 8 x f16][dmin: 8 x f16 if has_min] before every 8 groups.
-// Element (row r, k) of a group: step j = k / 4, byte 4 * r + k % 4 of a 32-byte vector; so the 8 int32 lanes of one vector
-// are the 8 rows, and one step multiplies 4 codes of each row with the same 4 activations.
-// Planes, for 8 steps (32 vectors' bytes):
+// and formats with a scale over scales (k-quants) put a header [d: 8 x f16][dmin: 8 x f16 if has_min] before every 8
+// groups. Element (row r, k) of a group: step j = k / 4, byte 4 * r + k % 4 of a 32-byte vector; so the 8 int32 lanes
+// of one vector are the 8 rows, and one step multiplies 4 codes of each row with the same 4 activations. Planes, for 8
+// steps (32 vectors' bytes):
 //   4-bit plane, 128 bytes: vector v (0..3) holds step v in the low nibbles and step v + 4 in the high nibbles
 //   2-bit plane,  64 bytes: vector v (0..1) holds steps v, v + 2, v + 4, v + 6 in bits 0-1, 2-3, 4-5, 6-7
 //   1-bit plane,  32 bytes: bit j of its one vector belongs to step j
 //   8-bit codes, 256 bytes: vector j is step j
-// 2 = one 2-bit plane; 3 = 2-bit (low) then 1-bit (high); 4 = 4-bit; 5 = 4-bit then 1-bit; 6 = 4-bit then 2-bit (high); 8 bits = bytes.
-// Float panels (bits 16 or 32): element (r, k) at index 8 * k + r. A last panel of fewer than 8 rows is padded with zeros.
+// 2 = one 2-bit plane; 3 = 2-bit (low) then 1-bit (high); 4 = 4-bit; 5 = 4-bit then 1-bit; 6 = 4-bit then 2-bit (high);
+// 8 bits = bytes. Float panels (bits 16 or 32): element (r, k) at index 8 * k + r. A last panel of fewer than 8 rows is
+// padded with zeros.
 #pragma once
 
 #include <array>
@@ -34,19 +35,22 @@ enum class ScaleKind : uint8_t {
   kE8M0,     // one exponent byte per row and block: 2^(e - 128), as MXFP4 with codes doubled to integers
 };
 
-// Value of an element = scale * (code - zero) + min, or scale * table[code] for non-linear formats; scale and min are per
-// row and block. min = minus (dmin * minimum) for super scales (k-quants subtract), or the stored f16 for kF16.
+// Value of an element = scale * (code - zero) + min, or scale * table[code] for non-linear formats; scale and min are
+// per row and block. min = minus (dmin * minimum) for super scales (k-quants subtract), or the stored f16 for kF16.
 struct PanelFormat {
-  int bits = 32;   // 2, 3, 4, 5, 6, 8 for codes; 16 and 32 for floats
-  int block = 32;  // elements per scale: 16 or 32
+  int bits = 32;        // 2, 3, 4, 5, 6, 8 for codes; 16 and 32 for floats
+  bool bfloat = false;  // bits = 16: bfloat16 instead of IEEE half
+  int block = 32;       // elements per scale: 16 or 32
   ScaleKind scale = ScaleKind::kNone;
   bool has_min = false;
-  int zero = 0;              // subtracted from the code; 8-bit codes are signed bytes with zero = 0
-  bool has_table = false;    // 4-bit codes index `table`
+  int zero = 0;            // subtracted from the code; 8-bit codes are signed bytes with zero = 0
+  bool has_table = false;  // 4-bit codes index `table`
   std::array<int8_t, 16> table{};
 
   [[nodiscard]] constexpr bool is_float() const { return bits >= 16; }
-  [[nodiscard]] constexpr bool has_super() const { return scale == ScaleKind::kSuperU8 || scale == ScaleKind::kSuperI8; }
+  [[nodiscard]] constexpr bool has_super() const {
+    return scale == ScaleKind::kSuperU8 || scale == ScaleKind::kSuperI8;
+  }
   [[nodiscard]] constexpr int blocks_per_group() const { return kGroup / block; }
   [[nodiscard]] constexpr int scale_bytes() const { return scale == ScaleKind::kF16 ? 2 : 1; }
   // Scales, then minimums, of one group: [block][row]
@@ -55,7 +59,9 @@ struct PanelFormat {
   }
   [[nodiscard]] constexpr int planes_bytes() const { return bits * kPanelRows * kGroup / 8; }
   [[nodiscard]] constexpr int group_bytes() const { return group_scales_bytes() + planes_bytes(); }
-  [[nodiscard]] constexpr int super_header_bytes() const { return has_super() ? 2 * kPanelRows * (has_min ? 2 : 1) : 0; }
+  [[nodiscard]] constexpr int super_header_bytes() const {
+    return has_super() ? 2 * kPanelRows * (has_min ? 2 : 1) : 0;
+  }
   // Bytes of one panel of row length k. Quantised: k is a multiple of 32 (of 256 with super scales). Floats: any k.
   [[nodiscard]] constexpr int64_t panel_bytes(int64_t k) const {
     if (is_float()) return k * kPanelRows * bits / 8;
@@ -69,17 +75,18 @@ struct PanelFormat {
 struct RowCodes {
   std::vector<uint8_t> codes;    // n; for 8-bit formats the two's complement byte
   std::vector<uint16_t> scales;  // n / block: f16 bits (kF16), or the 8-bit integer (two's complement) otherwise
-  std::vector<uint16_t> mins;    // likewise, empty without has_min; for super scales the unsigned integer that is subtracted
-  std::vector<uint16_t> d;       // super scales only: n / 256 f16 bits
-  std::vector<uint16_t> dmin;    // super scales with has_min only: n / 256 f16 bits
+  std::vector<uint16_t>
+      mins;                 // likewise, empty without has_min; for super scales the unsigned integer that is subtracted
+  std::vector<uint16_t> d;  // super scales only: n / 256 f16 bits
+  std::vector<uint16_t> dmin;  // super scales with has_min only: n / 256 f16 bits
 };
 
 struct TypeInfo;
 
-// Packs `rows` (1..8) consecutive file rows of k elements, row_stride bytes apart, into one panel of panel_bytes(k). Exact.
-// `scratch` is reused between calls of one thread so that packing does not allocate per row.
-void pack_panel(const TypeInfo& type, const std::byte* first_row, uint64_t row_stride, int rows, int64_t k, std::byte* panel,
-                RowCodes& scratch);
+// Packs `rows` (1..8) consecutive file rows of k elements, row_stride bytes apart, into one panel of panel_bytes(k).
+// Exact. `scratch` is reused between calls of one thread so that packing does not allocate per row.
+void pack_panel(const TypeInfo& type, const std::byte* first_row, uint64_t row_stride, int rows, int64_t k,
+                std::byte* panel, RowCodes& scratch);
 // The floats of row `lane` of a panel; equal to decode() of the file's row.
 void unpack_panel_row(const PanelFormat& format, const std::byte* panel, int lane, int64_t k, float* out);
 // The value of element i of a split row.

@@ -1,0 +1,167 @@
+// decode, split and encode of a block format, written once. A format is a struct with
+//   kBlock, kBlockBytes, kPanel            its sizes and its PanelFormat
+//   unpack(const uint8_t* block, Parts)    block -> codes and scales
+//   pack(Parts, uint8_t* block)            the reverse
+//   choose(const float* x, Parts)          kBlock floats -> codes and scales
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "tensor/element.h"
+#include "tensor/type.h"
+
+namespace hearth::quant {
+
+inline constexpr int kSuperBlock = kGroup * kSuperGroups;
+
+// One block taken apart, as in RowCodes; pointers into the caller's arrays. Unused parts (mins, d, dmin) may be null.
+struct Parts {
+  uint8_t* codes;
+  uint16_t* scales;
+  uint16_t* mins;
+  uint16_t* d;
+  uint16_t* dmin;
+};
+
+struct PartsBuffer {
+  std::array<uint8_t, kSuperBlock> codes{};
+  std::array<uint16_t, 16> scales{}, mins{};
+  uint16_t d = 0, dmin = 0;
+  Parts parts() { return {codes.data(), scales.data(), mins.data(), &d, &dmin}; }
+};
+
+inline uint16_t load_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
+inline void store_u16(uint8_t* p, uint16_t value) {
+  p[0] = static_cast<uint8_t>(value);
+  p[1] = static_cast<uint8_t>(value >> 8);
+}
+inline const uint8_t* bytes(const std::byte* p) { return reinterpret_cast<const uint8_t*>(p); }
+inline uint8_t* bytes(std::byte* p) { return reinterpret_cast<uint8_t*>(p); }
+
+// x rounded half away from zero into [lo, hi]; not-a-number gives lo.
+inline int round_code(float x, int lo, int hi) {
+  if (!(x > static_cast<float>(lo))) return lo;
+  return x >= static_cast<float>(hi) ? hi : static_cast<int>(std::lround(x));
+}
+// The same by truncation, as the legacy formats do after adding a half.
+inline int truncate_code(float x, int lo, int hi) {
+  if (!(x > static_cast<float>(lo))) return lo;
+  return x >= static_cast<float>(hi) ? hi : static_cast<int>(x);
+}
+inline float inverse(float x) { return x == 0 ? 0 : 1 / x; }
+
+// 32 codes of 4 bits: element j in the low nibble of byte j, element j + 16 in the high one.
+inline void unpack_nibbles(const uint8_t* in, uint8_t* codes) {
+  for (int j = 0; j < 16; ++j) {
+    codes[j] = in[j] & 15;
+    codes[j + 16] = in[j] >> 4;
+  }
+}
+inline void pack_nibbles(const uint8_t* codes, uint8_t* out) {
+  for (int j = 0; j < 16; ++j) out[j] = static_cast<uint8_t>((codes[j] & 15) | (codes[j + 16] & 15) << 4);
+}
+
+// The fifth bits of 32 codes, one bit each in order.
+inline void unpack_fifth_bits(const uint8_t* in, uint8_t* codes) {
+  for (int j = 0; j < 32; ++j) codes[j] |= static_cast<uint8_t>(((in[j / 8] >> (j % 8)) & 1) << 4);
+}
+inline void pack_fifth_bits(const uint8_t* codes, uint8_t* out) {
+  std::memset(out, 0, 4);
+  for (int j = 0; j < 32; ++j) out[j / 8] |= static_cast<uint8_t>(((codes[j] >> 4) & 1) << (j % 8));
+}
+
+// 64 codes of 4 bits (k-quants): element l in the low nibble of byte l, element l + 32 in the high one.
+inline void unpack_wide_nibbles(const uint8_t* in, uint8_t* codes) {
+  for (int l = 0; l < 32; ++l) {
+    codes[l] = in[l] & 15;
+    codes[l + 32] = in[l] >> 4;
+  }
+}
+inline void pack_wide_nibbles(const uint8_t* codes, uint8_t* out) {
+  for (int l = 0; l < 32; ++l) out[l] = static_cast<uint8_t>((codes[l] & 15) | (codes[l + 32] & 15) << 4);
+}
+
+// 256 codes of 2 bits (k-quants): in each half of 128, element l + 32 * j at bits 2 * j of byte l.
+inline void unpack_two_bits(const uint8_t* in, uint8_t* codes) {
+  for (int j = 0; j < 8; ++j) {
+    for (int l = 0; l < 32; ++l) codes[32 * j + l] = (in[32 * (j / 4) + l] >> (2 * (j % 4))) & 3;
+  }
+}
+inline void pack_two_bits(const uint8_t* codes, uint8_t* out) {
+  std::memset(out, 0, 64);
+  for (int i = 0; i < kSuperBlock; ++i) {
+    out[32 * (i / 128) + i % 32] |= static_cast<uint8_t>((codes[i] & 3) << (2 * (i / 32 % 4)));
+  }
+}
+
+// 8 scales and 8 minimums of 6 bits in 12 bytes (Q4_K, Q5_K): the first four of each whole in bytes 0-7, whose two
+// upper bits are the upper bits of the last four; their low nibbles share bytes 8-11.
+inline void unpack_six_bits(const uint8_t* in, uint16_t* scales, uint16_t* mins) {
+  for (int b = 0; b < 4; ++b) {
+    scales[b] = in[b] & 63;
+    mins[b] = in[b + 4] & 63;
+    scales[b + 4] = static_cast<uint16_t>((in[b + 8] & 15) | (in[b] >> 6) << 4);
+    mins[b + 4] = static_cast<uint16_t>((in[b + 8] >> 4) | (in[b + 4] >> 6) << 4);
+  }
+}
+inline void pack_six_bits(const uint16_t* scales, const uint16_t* mins, uint8_t* out) {
+  for (int b = 0; b < 4; ++b) {
+    out[b] = static_cast<uint8_t>(scales[b] | (scales[b + 4] >> 4) << 6);
+    out[b + 4] = static_cast<uint8_t>(mins[b] | (mins[b + 4] >> 4) << 6);
+    out[b + 8] = static_cast<uint8_t>((scales[b + 4] & 15) | (mins[b + 4] & 15) << 4);
+  }
+}
+
+template <typename Format>
+void decode(const std::byte* blocks, float* out, int64_t n) {
+  constexpr PanelFormat kPanel = Format::kPanel;
+  PartsBuffer buffer;
+  for (int64_t i = 0; i < n; i += Format::kBlock, blocks += Format::kBlockBytes) {
+    Format::unpack(bytes(blocks), buffer.parts());
+    for (int block = 0; block < Format::kBlock / kPanel.block; ++block) {
+      const float scale = element_scale(kPanel, buffer.scales[block], buffer.d);
+      const float min = element_min(kPanel, buffer.mins[block], buffer.dmin);
+      for (int j = block * kPanel.block; j < (block + 1) * kPanel.block; ++j) {
+        out[i + j] = element_value(kPanel, element_integer(kPanel, buffer.codes[j]), scale, min);
+      }
+    }
+  }
+}
+
+template <typename Format>
+void split(const std::byte* blocks, int64_t n, RowCodes& out) {
+  constexpr PanelFormat kPanel = Format::kPanel;
+  constexpr int kScales = Format::kBlock / kPanel.block;
+  const auto size = static_cast<size_t>(n);
+  out.codes.resize(size);
+  out.scales.resize(size / kPanel.block);
+  out.mins.resize(kPanel.has_min ? size / kPanel.block : 0);
+  out.d.resize(kPanel.has_super() ? size / kSuperBlock : 0);
+  out.dmin.resize(kPanel.has_super() && kPanel.has_min ? size / kSuperBlock : 0);
+  for (int64_t b = 0; b < n / Format::kBlock; ++b) {
+    Format::unpack(bytes(blocks) + b * Format::kBlockBytes,
+                   {out.codes.data() + b * Format::kBlock, out.scales.data() + b * kScales,
+                    out.mins.data() + (kPanel.has_min ? b * kScales : 0), out.d.data() + (kPanel.has_super() ? b : 0),
+                    out.dmin.data() + (kPanel.has_super() && kPanel.has_min ? b : 0)});
+  }
+}
+
+template <typename Format>
+void encode(const float* in, std::byte* blocks, int64_t n) {
+  PartsBuffer buffer;
+  for (int64_t i = 0; i < n; i += Format::kBlock, blocks += Format::kBlockBytes) {
+    Format::choose(in + i, buffer.parts());
+    Format::pack(buffer.parts(), bytes(blocks));
+  }
+}
+
+template <typename Format>
+constexpr TypeInfo make_type(Type type, std::string_view name) {
+  return {type,           name,           Format::kBlock, Format::kBlockBytes,
+          decode<Format>, encode<Format>, Format::kPanel, split<Format>};
+}
+
+}  // namespace hearth::quant
