@@ -163,6 +163,41 @@ struct Tile {
   }
 };
 
+// A work item is one segment of a decode row's cache, or a whole tile of prefill.
+struct Item {
+  Tile tile;
+  int segment;      // -1: all, one after the other
+  int64_t partial;  // offset of the segment's result
+};
+
+// The items of a step, tiles of at most `shape.count` tokens; returns the floats that the segments' results need.
+int64_t plan_items(const Tile& shape, std::span<const SequenceRows> sequences, std::vector<Item>& items) {
+  constexpr int kFewTokens = 4;
+  items.clear();
+  int64_t partial_floats = 0;
+  for (const SequenceRows& sequence : sequences) {
+    const bool split = sequence.count <= kFewTokens && sequence.position >= kSegmentPositions;
+    for (int first = 0; first < sequence.count; first += shape.count) {
+      for (int head = 0; head < shape.layer->n_kv_heads; ++head) {
+        Tile tile = shape;
+        tile.sequence = &sequence;
+        tile.kv_head = head;
+        tile.first = first;
+        tile.count = std::min(shape.count, sequence.count - first);
+        if (!split) {
+          items.push_back({tile, -1, 0});
+          continue;
+        }
+        for (int segment = tile.first_segment(); segment < tile.end_segment(); ++segment) {
+          items.push_back({tile, segment, partial_floats});
+          partial_floats += Partial::floats(tile.n(), tile.head_dim());
+        }
+      }
+    }
+  }
+  return partial_floats;
+}
+
 }  // namespace
 
 int64_t CpuBackend::kv_page_bytes(const KvLayer& layer) const { return HeadLayout(layer).bytes() * layer.n_kv_heads; }
@@ -185,32 +220,8 @@ void CpuBackend::attention(const KvLayer& layer, Rows q, std::span<const Sequenc
   const int group = static_cast<int>(q.cols / hd) / layer.n_kv_heads;
   const int tile_tokens = static_cast<int>(std::max<int64_t>(1, kTileFloats / (int64_t{hd} * group)));
 
-  // A work item is one segment of a decode row's cache, or a whole tile of prefill.
-  struct Item {
-    Tile tile;
-    int segment;         // -1: all, one after the other
-    int64_t partial;     // offset of the segment's result
-  };
   thread_local std::vector<Item> items;
-  items.clear();
-  int64_t partial_floats = 0;
-  constexpr int kFewTokens = 4;
-  for (const SequenceRows& sequence : sequences) {
-    const bool split = sequence.count <= kFewTokens && sequence.position >= kSegmentPositions;
-    for (int first = 0; first < sequence.count; first += tile_tokens) {
-      for (int head = 0; head < layer.n_kv_heads; ++head) {
-        const Tile tile{&kernels_, &layer, &sequence, &params, head, first, std::min(tile_tokens, sequence.count - first), group, nullptr};
-        if (!split) {
-          items.push_back({tile, -1, 0});
-          continue;
-        }
-        for (int segment = tile.first_segment(); segment < tile.end_segment(); ++segment) {
-          items.push_back({tile, segment, partial_floats});
-          partial_floats += Partial::floats(tile.n(), hd);
-        }
-      }
-    }
-  }
+  const int64_t partial_floats = plan_items(Tile{&kernels_, &layer, nullptr, &params, 0, 0, tile_tokens, group, nullptr}, sequences, items);
   float* partials = partials_.at_least(partial_floats);
   const int64_t n_max = int64_t{tile_tokens} * group;
   const int64_t state = Partial::floats(n_max, hd);
