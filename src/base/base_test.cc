@@ -1,11 +1,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <vector>
 
 #include "base/checked.h"
+#include "base/exact_math.h"
 #include "base/mapped_file.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
@@ -60,6 +62,19 @@ TEST(WriteFileAtomically, ReplacesTheWholeContent) {
     EXPECT_EQ(read_file(path, 100).value(), text);
   }
   EXPECT_EQ(read_file(path, 2).error().code, Code::kLimit);
+}
+
+TEST(ExactMath, AgreesWithTheCLibrary) {
+  for (double x = -40.0; x < 40.0; x += 0.37) {
+    EXPECT_NEAR(exact_exp(x) / std::exp(x), 1.0, 1e-13);
+    const double angle = x * 1000.0;
+    EXPECT_NEAR(exact_sin_cos(angle).sin, std::sin(angle), 1e-12);
+    EXPECT_NEAR(exact_sin_cos(angle).cos, std::cos(angle), 1e-12);
+    EXPECT_NEAR(exact_log(std::exp(x)), x, 1e-12);
+  }
+  EXPECT_NEAR(exact_pow(1e6, -0.25), std::pow(1e6, -0.25), 1e-15);
+  EXPECT_EQ(exact_exp(-1e9), 0.0);
+  EXPECT_EQ(exact_exp(0.0), 1.0);
 }
 
 TEST(ThreadPool, EachIndexOnceForAnyThreadCount) {

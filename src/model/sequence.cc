@@ -1,0 +1,280 @@
+#include "model/sequence.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/checked.h"
+#include "base/limits.h"
+
+namespace hearth {
+namespace {
+
+// A recurrent state is remembered every so many positions, the newest few of them.
+constexpr int kCheckpointInterval = 64;
+constexpr size_t kCheckpointsMax = 8;
+
+struct StateHeader {
+  std::array<char, 4> magic;
+  uint32_t version, kv_type, first_layer, end_layer, length;
+};
+constexpr std::array<char, 4> kMagic{'H', 'S', 'E', 'Q'};
+constexpr uint32_t kVersion = 1;
+
+int pages_for(int positions) { return (positions + kKvPagePositions - 1) / kKvPagePositions; }
+
+}  // namespace
+
+SequenceStore::SequenceStore(Backend& backend, const DecoderConfig& config, KvType kv_type) : backend_(backend), kv_type_(kv_type) {
+  for (const LayerConfig& layer : config.layers) {
+    KvLayer kv{.buffer = nullptr, .page_stride = 0, .offset = page_bytes_, .type = kv_type, .n_kv_heads = 0, .head_dim = 0};
+    state_offsets_.push_back(-1);
+    if (layer.mixer == Mixer::kAttention) {
+      kv.n_kv_heads = layer.n_kv_heads;
+      kv.head_dim = layer.head_dim;
+      page_bytes_ += backend.kv_page_bytes(kv);
+    } else {
+      state_offsets_.back() = state_floats_;
+      state_floats_ += int64_t{config.conv_taps - 1} * config.d_model;
+    }
+    kv_layers_.push_back(kv);
+  }
+}
+
+int64_t SequenceStore::page_bytes(const Backend& backend, const DecoderConfig& config, KvType kv_type) {
+  int64_t bytes = 0;
+  for (const LayerConfig& layer : config.layers)
+    if (layer.mixer == Mixer::kAttention)
+      bytes += backend.kv_page_bytes({.type = kv_type, .n_kv_heads = layer.n_kv_heads, .head_dim = layer.head_dim});
+  return bytes;
+}
+
+Result<std::unique_ptr<SequenceStore>> SequenceStore::create(Backend& backend, const DecoderConfig& config, const SequenceOptions& options) {
+  std::unique_ptr<SequenceStore> store(new SequenceStore(backend, config, options.kv_type));
+  // Each sequence may leave its last page partly empty.
+  const int n_pages = pages_for(options.positions_max) + options.sequences_max;
+  store->pages_ = TRY(backend.allocate(std::max<int64_t>(1, n_pages * store->page_bytes_)));
+  for (KvLayer& layer : store->kv_layers_) {
+    layer.buffer = store->pages_.get();
+    layer.page_stride = store->page_bytes_;
+  }
+  for (int32_t page = n_pages - 1; page >= 0; --page) store->free_pages_.push_back(page);
+  store->page_references_.resize(static_cast<size_t>(n_pages));
+  const int n_slots = store->state_floats_ == 0 ? 0 : options.sequences_max * static_cast<int>(1 + kCheckpointsMax);
+  store->states_ = TRY(backend.allocate(std::max<int64_t>(4, n_slots * store->state_floats_ * 4)));
+  for (int32_t slot = n_slots - 1; slot >= 0; --slot) store->free_slots_.push_back(slot);
+  store->sequences_.resize(static_cast<size_t>(options.sequences_max));
+  return store;
+}
+
+SequenceStore::Sequence& SequenceStore::at(SequenceId id) {
+  CHECK(id >= 0 && static_cast<size_t>(id) < sequences_.size() && sequences_[static_cast<size_t>(id)].open);
+  return sequences_[static_cast<size_t>(id)];
+}
+const SequenceStore::Sequence& SequenceStore::at(SequenceId id) const { return const_cast<SequenceStore*>(this)->at(id); }
+
+int SequenceStore::length(SequenceId id) const { return at(id).length; }
+
+SequenceRows SequenceStore::rows(SequenceId id, int first_row, int count) const {
+  const Sequence& sequence = at(id);
+  return {.first_row = first_row, .count = count, .position = sequence.length, .pages = sequence.pages, .state_slot = sequence.slot};
+}
+
+Result<SequenceId> SequenceStore::open() {
+  const auto free = std::ranges::find(sequences_, false, &Sequence::open);
+  if (free == sequences_.end()) return fail(Code::kBusy, "all {} sequences are in use", sequences_.size());
+  *free = {.open = true, .length = 0, .pages = {}, .slot = take_slot(), .checkpoints = {}};
+  if (free->slot >= 0) clear_slot(free->slot);
+  return static_cast<SequenceId>(free - sequences_.begin());
+}
+
+void SequenceStore::release(SequenceId id) {
+  Sequence& sequence = at(id);
+  for (const int32_t page : sequence.pages) drop_page(page);
+  if (sequence.slot >= 0) free_slots_.push_back(sequence.slot);
+  for (const Checkpoint& checkpoint : sequence.checkpoints) free_slots_.push_back(checkpoint.slot);
+  sequence = {};
+}
+
+void SequenceStore::drop_page(int32_t page) {
+  if (--page_references_[static_cast<size_t>(page)] == 0) free_pages_.push_back(page);
+}
+
+Result<void> SequenceStore::reserve(SequenceId id, int count) {
+  Sequence& sequence = at(id);
+  const int have = static_cast<int>(sequence.pages.size());
+  const int need = pages_for(sequence.length + count);
+  const auto last = static_cast<size_t>(sequence.length / kKvPagePositions);
+  const bool copy_last = count > 0 && sequence.length % kKvPagePositions != 0 && page_references_[static_cast<size_t>(sequence.pages[last])] > 1;
+  const int take = std::max(0, need - have) + (copy_last ? 1 : 0);
+  if (take > free_pages())
+    return fail(Code::kLimit, "the KV cache is full: {} more positions need {} pages of {}, {} are free; use a larger --context", count, take,
+                kKvPagePositions, free_pages());
+  auto take_page = [&] {
+    const int32_t page = free_pages_.back();
+    free_pages_.pop_back();
+    page_references_[static_cast<size_t>(page)] = 1;
+    return page;
+  };
+  if (copy_last) {
+    const int32_t shared = sequence.pages[last], own = take_page();
+    backend_.copy(*pages_, shared * page_bytes_, *pages_, own * page_bytes_, page_bytes_);
+    drop_page(shared);
+    sequence.pages[last] = own;
+  }
+  while (static_cast<int>(sequence.pages.size()) < need) sequence.pages.push_back(take_page());
+  return {};
+}
+
+void SequenceStore::advance(SequenceId id, int count) {
+  Sequence& sequence = at(id);
+  sequence.length += count;
+  CHECK(pages_for(sequence.length) <= static_cast<int>(sequence.pages.size()));
+  if (sequence.slot >= 0) checkpoint(sequence);
+}
+
+Result<SequenceId> SequenceStore::fork(SequenceId id) {
+  const SequenceId copy = TRY(open());
+  Sequence& to = at(copy);
+  const Sequence& from = at(id);
+  to.length = from.length;
+  to.pages.assign(from.pages.begin(), from.pages.begin() + pages_for(from.length));
+  for (const int32_t page : to.pages) ++page_references_[static_cast<size_t>(page)];
+  if (to.slot >= 0) {
+    copy_slot(from.slot, to.slot);
+    for (const Checkpoint& checkpoint : from.checkpoints) {
+      to.checkpoints.push_back({checkpoint.position, take_slot()});
+      copy_slot(checkpoint.slot, to.checkpoints.back().slot);
+    }
+  }
+  return copy;
+}
+
+int SequenceStore::truncate(SequenceId id, int length) {
+  Sequence& sequence = at(id);
+  if (length >= sequence.length) return sequence.length;
+  if (sequence.slot >= 0) {
+    while (!sequence.checkpoints.empty() && sequence.checkpoints.back().position > length) {
+      free_slots_.push_back(sequence.checkpoints.back().slot);
+      sequence.checkpoints.pop_back();
+    }
+    length = sequence.checkpoints.empty() ? 0 : sequence.checkpoints.back().position;
+    if (sequence.checkpoints.empty()) clear_slot(sequence.slot);
+    else copy_slot(sequence.checkpoints.back().slot, sequence.slot);
+  }
+  sequence.length = length;
+  while (static_cast<int>(sequence.pages.size()) > pages_for(length)) {
+    drop_page(sequence.pages.back());
+    sequence.pages.pop_back();
+  }
+  return length;
+}
+
+int32_t SequenceStore::take_slot() {
+  if (state_floats_ == 0) return -1;
+  CHECK(!free_slots_.empty());  // slots are counted for every sequence's state and checkpoints
+  const int32_t slot = free_slots_.back();
+  free_slots_.pop_back();
+  return slot;
+}
+
+void SequenceStore::copy_slot(int32_t from, int32_t to) {
+  backend_.copy(*states_, from * state_floats_ * 4, *states_, to * state_floats_ * 4, state_floats_ * 4);
+}
+
+void SequenceStore::clear_slot(int32_t slot) {
+  const std::vector<std::byte> zeros(static_cast<size_t>(state_floats_ * 4));
+  backend_.upload(*states_, slot * state_floats_ * 4, zeros);
+}
+
+void SequenceStore::checkpoint(Sequence& sequence) {
+  const int last = sequence.checkpoints.empty() ? 0 : sequence.checkpoints.back().position;
+  if (sequence.length - last < kCheckpointInterval) return;
+  int32_t slot;
+  if (sequence.checkpoints.size() == kCheckpointsMax) {
+    slot = sequence.checkpoints.front().slot;
+    sequence.checkpoints.erase(sequence.checkpoints.begin());
+  } else {
+    slot = take_slot();
+  }
+  copy_slot(sequence.slot, slot);
+  sequence.checkpoints.push_back({sequence.length, slot});
+}
+
+Result<std::vector<std::byte>> SequenceStore::export_state(SequenceId id, int first_layer, int end_layer) const {
+  if (first_layer < 0 || first_layer >= end_layer || end_layer > static_cast<int>(kv_layers_.size()))
+    return fail(Code::kInvalidArgument, "layers {} to {} of {} cannot be exported", first_layer, end_layer, kv_layers_.size());
+  const Sequence& sequence = at(id);
+  const StateHeader header{kMagic, kVersion, static_cast<uint32_t>(kv_type_), static_cast<uint32_t>(first_layer),
+                           static_cast<uint32_t>(end_layer), static_cast<uint32_t>(sequence.length)};
+  std::vector<std::byte> out(sizeof header);
+  std::memcpy(out.data(), &header, sizeof header);
+  auto append = [&](const Buffer& buffer, int64_t offset, int64_t bytes) {
+    const size_t at = out.size();
+    out.resize(at + static_cast<size_t>(bytes));
+    backend_.download(buffer, offset, std::span(out).subspan(at));
+  };
+  for (int layer = first_layer; layer < end_layer; ++layer) {
+    const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
+    if (kv.n_kv_heads == 0) {
+      append(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4, state_bytes(layer));
+      continue;
+    }
+    for (int page = 0; page < pages_for(sequence.length); ++page)
+      append(*pages_, sequence.pages[static_cast<size_t>(page)] * page_bytes_ + kv.offset, backend_.kv_page_bytes(kv));
+  }
+  return out;
+}
+
+int64_t SequenceStore::state_bytes(int layer) const {
+  const auto next = std::ranges::find_if(state_offsets_.begin() + layer + 1, state_offsets_.end(), [](int64_t offset) { return offset >= 0; });
+  const int64_t end = next == state_offsets_.end() ? state_floats_ : *next;
+  return (end - state_offsets_[static_cast<size_t>(layer)]) * 4;
+}
+
+Result<SequenceId> SequenceStore::import_state(std::span<const std::byte> bytes, SequenceId into) {
+  StateHeader header;
+  if (bytes.size() < sizeof header) return fail(Code::kMalformed, "sequence state: {} bytes, the header alone has {}", bytes.size(), sizeof header);
+  std::memcpy(&header, bytes.data(), sizeof header);
+  if (header.magic != kMagic || header.version != kVersion) return fail(Code::kMalformed, "sequence state: not one, or of another version");
+  if (header.kv_type != static_cast<uint32_t>(kv_type_)) return fail(Code::kInvalidArgument, "sequence state: its KV type differs from this one's");
+  if (header.first_layer >= header.end_layer || header.end_layer > kv_layers_.size() || header.length > limits::kContext)
+    return fail(Code::kMalformed, "sequence state: layers {} to {}, length {}", header.first_layer, header.end_layer, header.length);
+  const int length = static_cast<int>(header.length), n_pages = pages_for(length);
+  int64_t expected = sizeof header;
+  for (int layer = static_cast<int>(header.first_layer); layer < static_cast<int>(header.end_layer); ++layer) {
+    const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
+    expected += kv.n_kv_heads == 0 ? state_bytes(layer) : n_pages * backend_.kv_page_bytes(kv);
+  }
+  if (expected != static_cast<int64_t>(bytes.size()))
+    return fail(Code::kMalformed, "sequence state: {} bytes, {} positions of these layers have {}", bytes.size(), length, expected);
+  const bool fresh = into < 0;
+  if (fresh) into = TRY(open());
+  else if (at(into).length != length) return fail(Code::kInvalidArgument, "sequence state: {} positions, the sequence has {}", length, at(into).length);
+  if (fresh) {
+    if (auto room = reserve(into, length); !room) {
+      release(into);
+      return std::unexpected(room.error());
+    }
+    at(into).length = length;
+  }
+  Sequence& sequence = at(into);
+  auto rest = bytes.subspan(sizeof header);
+  auto take = [&](Buffer& buffer, int64_t offset, int64_t count) {
+    backend_.upload(buffer, offset, rest.first(static_cast<size_t>(count)));
+    rest = rest.subspan(static_cast<size_t>(count));
+  };
+  for (int layer = static_cast<int>(header.first_layer); layer < static_cast<int>(header.end_layer); ++layer) {
+    const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
+    if (kv.n_kv_heads == 0) {
+      take(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4, state_bytes(layer));
+      continue;
+    }
+    for (int page = 0; page < n_pages; ++page)
+      take(*pages_, sequence.pages[static_cast<size_t>(page)] * page_bytes_ + kv.offset, backend_.kv_page_bytes(kv));
+  }
+  return into;
+}
+
+}  // namespace hearth

@@ -1,0 +1,96 @@
+// Sequence state: KV pages of 32 positions shared by reference count, and fixed-size states of recurrent layers.
+//
+// All operations are for one thread (the engine's). Token ids are not here: the engine keeps them and can always rebuild state.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "model/decoder_config.h"
+
+namespace hearth {
+
+using SequenceId = int32_t;
+
+struct SequenceOptions {
+  KvType kv_type = KvType::kF16;
+  int positions_max = 0;  // in all sequences together, rounded up to pages
+  int sequences_max = 1;
+};
+
+class SequenceStore {
+ public:
+  // Memory for all pages is reserved now and taken as it is written.
+  static Result<std::unique_ptr<SequenceStore>> create(Backend& backend, const DecoderConfig& config, const SequenceOptions& options);
+
+  // kBusy if sequences_max are open.
+  Result<SequenceId> open();
+  void release(SequenceId id);
+  // Makes room so that `count` more positions can be written; pages shared with another sequence are copied first.
+  // kLimit with the numbers if the pages do not suffice; nothing changes then.
+  Result<void> reserve(SequenceId id, int count);
+  // Records that `count` positions were written.
+  void advance(SequenceId id, int count);
+  // A second sequence with the same content. Cost: nothing per full page; recurrent states are copied.
+  Result<SequenceId> fork(SequenceId id);
+  // Forgets positions from `length` on and returns the length reached: less than asked for where a recurrent layer has no
+  // checkpoint at that point; the caller runs the tokens in between again.
+  int truncate(SequenceId id, int length);
+  // State of layers [first, end) as bytes for import() into a store of the same model, KV type and range.
+  // Format: header {magic, version, kv type, layers, length}, then per layer its pages, then recurrent states; little endian.
+  [[nodiscard]] Result<std::vector<std::byte>> export_state(SequenceId id, int first_layer, int end_layer) const;
+  // A new sequence from exported bytes; several ranges of layers of one sequence are imported one after the other into `into`.
+  Result<SequenceId> import_state(std::span<const std::byte> bytes, SequenceId into = -1);
+
+  [[nodiscard]] int length(SequenceId id) const;
+  // What a backend needs to know to run `count` further rows; valid until the next operation on the sequence.
+  [[nodiscard]] SequenceRows rows(SequenceId id, int first_row, int count) const;
+  [[nodiscard]] const KvLayer& kv(int layer) const { return kv_layers_[static_cast<size_t>(layer)]; }
+  [[nodiscard]] Buffer& states() const { return *states_; }
+  [[nodiscard]] int64_t state_stride() const { return state_floats_; }  // floats per slot
+  [[nodiscard]] int64_t state_offset(int layer) const { return state_offsets_[static_cast<size_t>(layer)]; }
+  [[nodiscard]] int free_pages() const { return static_cast<int>(free_pages_.size()); }
+  [[nodiscard]] int64_t page_bytes() const { return page_bytes_; }
+  [[nodiscard]] KvType kv_type() const { return kv_type_; }
+
+  // Bytes one page of 32 positions takes over all layers.
+  static int64_t page_bytes(const Backend& backend, const DecoderConfig& config, KvType kv_type);
+
+ private:
+  struct Checkpoint {
+    int position;
+    int32_t slot;
+  };
+  struct Sequence {
+    bool open = false;
+    int length = 0;
+    std::vector<int32_t> pages;
+    int32_t slot = -1;                      // recurrent state
+    std::vector<Checkpoint> checkpoints;    // oldest first
+  };
+
+  SequenceStore(Backend& backend, const DecoderConfig& config, KvType kv_type);
+  Sequence& at(SequenceId id);
+  [[nodiscard]] const Sequence& at(SequenceId id) const;
+  void drop_page(int32_t page);
+  int32_t take_slot();
+  void copy_slot(int32_t from, int32_t to);
+  void clear_slot(int32_t slot);
+  void checkpoint(Sequence& sequence);
+  [[nodiscard]] int64_t state_bytes(int layer) const;  // of a recurrent layer
+
+  Backend& backend_;
+  KvType kv_type_;
+  std::vector<KvLayer> kv_layers_;        // n_kv_heads 0 for recurrent layers
+  int64_t page_bytes_ = 0;
+  std::unique_ptr<Buffer> pages_, states_;
+  std::vector<int32_t> page_references_, free_pages_, free_slots_;
+  int64_t state_floats_ = 0;
+  std::vector<int64_t> state_offsets_;    // floats, -1 for attention layers
+  std::vector<Sequence> sequences_;
+};
+
+}  // namespace hearth
