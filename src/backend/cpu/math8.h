@@ -8,12 +8,13 @@
 
 namespace hearth::cpu {
 
-// exp: x = n ln2 + r, |r| <= ln2 / 2, a polynomial of degree 6 in r (Cephes' expf coefficients), scaled by 2^n in two halves.
-// Relative error below 2e-7. Below kExpMin the result is exactly 0, above kExpMax it is infinite; NaN gives NaN.
+// exp: x = n ln2 + r, |r| <= ln2 / 2, a polynomial of degree 6 in r (Cephes' expf coefficients), scaled by 2^n in two
+// halves. Relative error below 2e-7. Below kExpMin the result is exactly 0, above kExpMax it is infinite; NaN gives
+// NaN.
 inline constexpr float kExpMin = -87.0f, kExpMax = 88.0f;
 inline constexpr float kLog2E = 0x1.715476p+0f, kLn2High = 0x1.62e400p-1f, kLn2Low = 0x1.7f7d1cp-20f;
-inline constexpr float kExp0 = 1.9875691500e-4f, kExp1 = 1.3981999507e-3f, kExp2 = 8.3334519073e-3f, kExp3 = 4.1665795894e-2f,
-                       kExp4 = 1.6666665459e-1f, kExp5 = 5.0000001201e-1f;
+inline constexpr float kExp0 = 1.9875691500e-4f, kExp1 = 1.3981999507e-3f, kExp2 = 8.3334519073e-3f,
+                       kExp3 = 4.1665795894e-2f, kExp4 = 1.6666665459e-1f, kExp5 = 5.0000001201e-1f;
 
 inline float exp_f32(float x) {
   if (!(x >= kExpMin)) return x != x ? x : 0.0f;
