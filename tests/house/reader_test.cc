@@ -1,5 +1,6 @@
 // The reader of sources itself: what it takes for code, an include, a function.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
@@ -11,8 +12,9 @@ namespace {
 
 SourceFile read(const std::string& text) {
   const auto folder = std::filesystem::path(testing::TempDir());
-  std::ofstream(folder / "house_reader.cc", std::ios::binary) << text;
-  return SourceFile::read(folder, "house_reader.cc");
+  const std::string name = "house_reader_" + std::to_string(getpid()) + ".cc";  // several presets may run at once
+  std::ofstream(folder / name, std::ios::binary) << text;
+  return SourceFile::read(folder, name);
 }
 
 TEST(Reader, BlanksCommentsAndLiterals) {
