@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -40,6 +41,8 @@ struct WeightSource {
   int64_t rows = 0, cols = 0;
   int slices = 1;
   std::span<const std::byte> data;
+  // Called from any thread with parts of `data` that will not be read again, so that their pages can be let go. May be empty.
+  std::function<void(std::span<const std::byte>)> consumed;
 };
 
 struct Rows {

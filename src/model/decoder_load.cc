@@ -1,0 +1,275 @@
+// Loading: from a checkpoint's tensors to the decoder's matrices and vectors, every shape checked.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/limits.h"
+#include "model/arch/all.h"
+#include "model/decoder.h"
+
+namespace hearth {
+namespace {
+
+// Lets go of the pages of a part of a mapped file.
+void release(const Checkpoint& checkpoint, std::span<const std::byte> part) {
+  for (const MappedFile& file : checkpoint.files()) {
+    const auto all = file.bytes();
+    if (part.data() >= all.data() && part.data() < all.data() + all.size())
+      return file.release(static_cast<size_t>(part.data() - all.data()), part.size());
+  }
+}
+
+}  // namespace
+
+class DecoderLoader {
+ public:
+  DecoderLoader(const Checkpoint& checkpoint, const Family& family, Backend& backend, const DecoderOptions& options)
+      : checkpoint_(checkpoint), family_(family), backend_(backend), options_(options) {
+    for (const TensorRef& tensor : checkpoint.tensors()) total_bytes_ += tensor.data.size();
+  }
+
+  Result<std::unique_ptr<Decoder>> load() {
+    DecoderConfig config = TRY(family_.configure(ModelKeys(checkpoint_)));
+    config.family = family_.name;
+    TRY(rope_factors(config));
+    TRY(check(config));
+    std::unique_ptr<Decoder> decoder(new Decoder(backend_, std::move(config)));
+    TRY(set_context(*decoder));
+    for (const RopeConfig& rope : decoder->config_.ropes) decoder->ropes_.emplace_back(rope, decoder->context_);
+    TRY(decoder->allocate_scratch(options_.rows_max));
+    const DecoderConfig& c = decoder->config_;
+    plus_one_ = c.norm_plus_one;
+    decoder->embedding_ = TRY(matrix("token_embd.weight", c.n_vocab, c.d_model));
+    for (int i = 0; i < c.n_layers(); ++i) decoder->layers_.push_back(TRY(layer(c, i)));
+    decoder->output_norm_ = TRY(norm("output_norm.weight", c.d_model));
+    if (find("output.weight")) decoder->head_ = TRY(matrix("output.weight", c.n_vocab, c.d_model));
+    decoder->weight_bytes_ = weight_bytes_;
+    return decoder;
+  }
+
+ private:
+  using Layer = Decoder::Layer;
+  using Vector = Decoder::Vector;
+  using Matrix = Decoder::Matrix;
+
+  Result<void> set_context(Decoder& decoder) const {
+    constexpr int kDefaultContext = 4096;
+    const int most = decoder.config_.context_max;
+    if (options_.context < 0 || options_.context > most)
+      return fail(Code::kInvalidArgument, "context {}: this model was made for at most {} positions", options_.context, most);
+    decoder.context_ = options_.context > 0 ? options_.context : std::min(kDefaultContext, most);
+    return {};
+  }
+
+  const TensorRef* find(std::string_view gguf_name) const { return checkpoint_.find_tensor(tensor_name(family_, checkpoint_, gguf_name)); }
+
+  Result<const TensorRef*> require(std::string_view gguf_name) const {
+    if (const TensorRef* tensor = find(gguf_name)) return tensor;
+    return fail(Code::kMalformed, "the model has no tensor '{}'", tensor_name(family_, checkpoint_, gguf_name));
+  }
+
+  void loaded(const TensorRef& tensor) {
+    done_bytes_ += tensor.data.size();
+    release(checkpoint_, tensor.data);
+    if (options_.progress) options_.progress(done_bytes_, total_bytes_);
+  }
+
+  static Result<void> expect(const TensorRef& tensor, int64_t cols, int64_t rows, int64_t slices = 1) {
+    const bool fits = tensor.shape[0] == static_cast<uint64_t>(cols) && tensor.shape[1] == static_cast<uint64_t>(rows) &&
+                      tensor.shape[2] == static_cast<uint64_t>(slices) && tensor.shape[3] == 1;
+    if (fits) return {};
+    return fail(Code::kMalformed, "tensor '{}' has the shape {}, the model's settings want {} x {}{}", tensor.name, shape_text(tensor), cols, rows,
+                slices > 1 ? fmt::format(" x {}", slices) : "");
+  }
+
+  Result<Matrix> to_backend(const TensorRef& tensor, WeightSource source) {
+    source.consumed = [this](std::span<const std::byte> part) { release(checkpoint_, part); };
+    auto weight = backend_.load(source);
+    if (!weight) return within(tensor.name, weight.error());
+    weight_bytes_ += (*weight)->bytes();
+    return weight;
+  }
+
+  Result<Matrix> matrix(std::string_view gguf_name, int64_t rows, int64_t cols, int slices = 1) {
+    const TensorRef* tensor = TRY(require(gguf_name));
+    TRY(expect(*tensor, cols, rows, slices));
+    Matrix weight = TRY(to_backend(*tensor, {.type = tensor->type, .rows = rows, .cols = cols, .slices = slices, .data = tensor->data, .consumed = {}}));
+    loaded(*tensor);
+    return weight;
+  }
+
+  // Rows [first, first + rows) of a matrix that holds several (phi3's q, k and v).
+  Result<Matrix> part(std::string_view gguf_name, int64_t first, int64_t rows, int64_t all_rows, int64_t cols) {
+    const TensorRef* tensor = TRY(require(gguf_name));
+    TRY(expect(*tensor, cols, all_rows));
+    const auto row = row_bytes(info(tensor->type), static_cast<uint64_t>(cols));
+    if (!row) return fail(Code::kMalformed, "tensor '{}': rows of {} elements cannot be {}", tensor->name, cols, info(tensor->type).name);
+    const auto data = tensor->data.subspan(static_cast<size_t>(first) * *row, static_cast<size_t>(rows) * *row);
+    return to_backend(*tensor, {.type = tensor->type, .rows = rows, .cols = cols, .slices = 1, .data = data, .consumed = {}});
+  }
+
+  // The experts' matrices: one tensor with three dimensions, or one tensor per expert ("...ffn_gate.E.weight") laid side by side.
+  Result<Matrix> experts(int layer, std::string_view kind, int64_t rows, int64_t cols, int n_experts) {
+    const std::string stacked = fmt::format("blk.{}.ffn_{}_exps.weight", layer, kind);
+    if (find(stacked)) return matrix(stacked, rows, cols, n_experts);
+    std::vector<std::byte> all;
+    const TensorRef* first = nullptr;
+    for (int e = 0; e < n_experts; ++e) {
+      const TensorRef* tensor = TRY(require(fmt::format("blk.{}.ffn_{}.{}.weight", layer, kind, e)));
+      TRY(expect(*tensor, cols, rows));
+      if (!first) first = tensor;
+      if (tensor->type != first->type)
+        return fail(Code::kUnsupported, "tensor '{}' is {}, its neighbours are {}", tensor->name, info(tensor->type).name, info(first->type).name);
+      all.insert(all.end(), tensor->data.begin(), tensor->data.end());
+      loaded(*tensor);
+    }
+    auto weight = backend_.load({.type = first->type, .rows = rows, .cols = cols, .slices = n_experts, .data = all, .consumed = {}});
+    if (!weight) return within(first->name, weight.error());
+    weight_bytes_ += (*weight)->bytes();
+    return weight;
+  }
+
+  // A tensor's elements as floats, whatever its type.
+  static Result<std::vector<float>> floats(const TensorRef& tensor, int64_t n) {
+    const TypeInfo& type = info(tensor.type);
+    if (n % type.block != 0 || tensor.data.size() < static_cast<size_t>(n / type.block * type.block_bytes))
+      return fail(Code::kMalformed, "tensor '{}': {} elements of {} do not fit its {} bytes", tensor.name, n, type.name, tensor.data.size());
+    std::vector<float> values(static_cast<size_t>(n));
+    type.decode(tensor.data.data(), values.data(), n);
+    return values;
+  }
+
+  Result<Vector> to_buffer(std::span<const float> values) {
+    Vector buffer = TRY(backend_.allocate(static_cast<int64_t>(values.size_bytes())));
+    backend_.upload(*buffer, 0, std::as_bytes(values));
+    return buffer;
+  }
+
+  Result<Vector> vector(std::string_view gguf_name, int64_t n, float plus = 0.0f) {
+    const TensorRef* tensor = TRY(require(gguf_name));
+    if (tensor->shape[0] != static_cast<uint64_t>(n) || tensor->n_dims != 1)
+      return fail(Code::kMalformed, "tensor '{}' has the shape {}, the model's settings want {}", tensor->name, shape_text(*tensor), n);
+    std::vector<float> values = TRY(floats(*tensor, n));
+    for (float& value : values) value += plus;
+    loaded(*tensor);
+    return to_buffer(values);
+  }
+
+  Result<Vector> norm(std::string_view gguf_name, int64_t n) { return vector(gguf_name, n, plus_one_ ? 1.0f : 0.0f); }
+  Result<Vector> optional_norm(std::string_view gguf_name, int64_t n) {
+    if (!find(gguf_name)) return Vector();
+    return norm(gguf_name, n);
+  }
+  Result<Vector> optional_vector(std::string_view gguf_name, int64_t n) {
+    if (!find(gguf_name)) return Vector();
+    return vector(gguf_name, n);
+  }
+
+  Result<void> attention(const DecoderConfig& c, int i, Layer& layer) {
+    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    const int64_t q = int64_t{layer.config.n_heads} * layer.config.head_dim, kv = int64_t{layer.config.n_kv_heads} * layer.config.head_dim;
+    if (c.fused_qkv) {
+      layer.q = TRY(part(name("attn_qkv.weight"), 0, q, q + 2 * kv, c.d_model));
+      layer.k = TRY(part(name("attn_qkv.weight"), q, kv, q + 2 * kv, c.d_model));
+      layer.v = TRY(part(name("attn_qkv.weight"), q + kv, kv, q + 2 * kv, c.d_model));
+    } else {
+      layer.q = TRY(matrix(name("attn_q.weight"), q, c.d_model));
+      layer.k = TRY(matrix(name("attn_k.weight"), kv, c.d_model));
+      layer.v = TRY(matrix(name("attn_v.weight"), kv, c.d_model));
+    }
+    layer.o = TRY(matrix(name("attn_output.weight"), c.d_model, q));
+    layer.q_bias = TRY(optional_vector(name("attn_q.bias"), q));
+    layer.k_bias = TRY(optional_vector(name("attn_k.bias"), kv));
+    layer.v_bias = TRY(optional_vector(name("attn_v.bias"), kv));
+    layer.o_bias = TRY(optional_vector(name("attn_output.bias"), c.d_model));
+    layer.q_norm = TRY(optional_norm(name("attn_q_norm.weight"), layer.config.head_dim));
+    layer.k_norm = TRY(optional_norm(name("attn_k_norm.weight"), layer.config.head_dim));
+    return {};
+  }
+
+  Result<void> short_conv(const DecoderConfig& c, int i, Layer& layer) {
+    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    layer.conv_in = TRY(matrix(name("shortconv.in_proj.weight"), 3 * int64_t{c.d_model}, c.d_model));
+    layer.conv_out = TRY(matrix(name("shortconv.out_proj.weight"), c.d_model, c.d_model));
+    const TensorRef* kernel = TRY(require(name("shortconv.conv.weight")));
+    // [d][taps] in GGUF, [d][1][taps] in Hugging Face files; the order of the elements is the same.
+    const bool fits = kernel->shape[0] == static_cast<uint64_t>(c.conv_taps) && kernel->shape[1] * kernel->shape[2] == static_cast<uint64_t>(c.d_model);
+    if (!fits) return fail(Code::kMalformed, "tensor '{}' has the shape {}, want {} x {}", kernel->name, shape_text(*kernel), c.conv_taps, c.d_model);
+    const std::vector<float> taps = TRY(floats(*kernel, int64_t{c.d_model} * c.conv_taps));
+    layer.conv_kernel = TRY(to_buffer(taps));
+    loaded(*kernel);
+    layer.conv_bias = TRY(optional_vector(name("shortconv.conv.bias"), c.d_model));
+    return {};
+  }
+
+  Result<void> feed_forward(const DecoderConfig& c, int i, Layer& layer) {
+    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    const int64_t ffn = layer.config.d_ffn;
+    if (const int n = layer.config.n_experts; n > 0) {
+      layer.router = TRY(matrix(name("ffn_gate_inp.weight"), n, c.d_model));
+      layer.gate = TRY(experts(i, "gate", c.d_expert, c.d_model, n));
+      layer.up = TRY(experts(i, "up", c.d_expert, c.d_model, n));
+      layer.down = TRY(experts(i, "down", c.d_model, c.d_expert, n));
+      return {};
+    }
+    if (c.fused_gate_up) {
+      layer.gate = TRY(part(name("ffn_up.weight"), 0, ffn, 2 * ffn, c.d_model));
+      layer.up = TRY(part(name("ffn_up.weight"), ffn, ffn, 2 * ffn, c.d_model));
+    } else {
+      layer.gate = TRY(matrix(name("ffn_gate.weight"), ffn, c.d_model));
+      layer.up = TRY(matrix(name("ffn_up.weight"), ffn, c.d_model));
+    }
+    layer.down = TRY(matrix(name("ffn_down.weight"), c.d_model, ffn));
+    return {};
+  }
+
+  Result<Layer> layer(const DecoderConfig& c, int i) {
+    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    Layer layer;
+    layer.config = c.layers[static_cast<size_t>(i)];
+    layer.attn_norm = TRY(norm(name("attn_norm.weight"), c.d_model));
+    if (layer.config.mixer == Mixer::kAttention) TRY(attention(c, i, layer));
+    else TRY(short_conv(c, i, layer));
+    layer.post_attn_norm = TRY(optional_norm(name("post_attention_norm.weight"), c.d_model));
+    layer.ffn_norm = TRY(norm(name("ffn_norm.weight"), c.d_model));
+    TRY(feed_forward(c, i, layer));
+    layer.post_ffn_norm = TRY(optional_norm(name("post_ffw_norm.weight"), c.d_model));
+    return layer;
+  }
+
+  // GGUF keeps per-frequency divisors in tensors: rope_freqs (Llama 3), rope_factors_short and _long (longrope).
+  Result<void> rope_factors(DecoderConfig& config) {
+    if (config.ropes.empty()) return {};
+    RopeConfig& rope = config.ropes.front();
+    auto read = [&](std::string_view gguf_name, std::vector<float>& out) -> Result<void> {
+      const TensorRef* tensor = checkpoint_.find_tensor(std::string(gguf_name));
+      if (!tensor) return {};
+      if (tensor->shape[0] != static_cast<uint64_t>(rope.dims / 2))
+        return fail(Code::kMalformed, "tensor '{}' has {} elements, the rope wants {}", gguf_name, tensor->shape[0], rope.dims / 2);
+      out = TRY(floats(*tensor, rope.dims / 2));
+      rope.scaling = RopeScaling::kFactors;
+      loaded(*tensor);
+      return {};
+    };
+    TRY(read("rope_freqs.weight", rope.factors));
+    TRY(read("rope_factors_short.weight", rope.factors));
+    TRY(read("rope_factors_long.weight", rope.long_factors));
+    return {};
+  }
+
+  const Checkpoint& checkpoint_;
+  const Family& family_;
+  Backend& backend_;
+  const DecoderOptions& options_;
+  bool plus_one_ = false;
+  uint64_t total_bytes_ = 0, done_bytes_ = 0;
+  int64_t weight_bytes_ = 0;
+};
+
+Result<std::unique_ptr<Decoder>> Decoder::load(const Checkpoint& checkpoint, Backend& backend, const DecoderOptions& options) {
+  const Family* family = TRY(find_family(checkpoint));
+  return DecoderLoader(checkpoint, *family, backend, options).load();
+}
+
+}  // namespace hearth
