@@ -8,6 +8,9 @@ namespace {
 
 constexpr auto kAll = std::to_array<const Kernels*>({
     &kScalar,
+#if defined(__x86_64__)
+    &kAvx2,
+#endif
 });
 
 }  // namespace
@@ -25,8 +28,10 @@ const Kernels* find_kernels(std::string_view isa) {
 }
 
 MatmulFn find_matmul(const Kernels& kernels, const PanelFormat& format) {
-  const auto found = std::ranges::find(kernels.matmul, format, &MatmulEntry::format);
-  return found == kernels.matmul.end() ? matmul_scalar : found->function;
+  if (!kernels.matmul) return matmul_scalar;
+  const std::span<const MatmulEntry> entries = kernels.matmul();
+  const auto found = std::ranges::find(entries, format, &MatmulEntry::format);
+  return found == entries.end() ? matmul_scalar : found->function;
 }
 
 }  // namespace hearth::cpu

@@ -98,9 +98,9 @@ struct AttendArgs {
 enum class Activation : uint8_t { kSilu, kGeluTanh };
 
 struct Kernels {
-  std::string_view isa;                 // "scalar", "avx2", "neon"
-  bool (*supported)();                  // by this machine
-  std::span<const MatmulEntry> matmul;  // formats not listed run on the scalar loop
+  std::string_view isa;                      // "scalar", "avx2", "neon"
+  bool (*supported)();                       // by this machine
+  std::span<const MatmulEntry> (*matmul)();  // formats not listed run on the scalar loop; null: none
   void (*quantize_rows)(const float* x, int64_t x_stride, int m, const QuantizedRows& out);
   // out[i] = x[i] * r * weight[i], r = 1 / sqrt(sum8 of lanes fma(x, x) / n + eps); out may be x
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);

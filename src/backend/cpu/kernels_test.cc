@@ -510,6 +510,9 @@ TEST(Kernels, TablesAreFoundByName) {
   EXPECT_EQ(find_kernels("abacus"), nullptr);
   EXPECT_TRUE(best_kernels()->supported());
   EXPECT_EQ(find_kernels(best_kernels()->isa), best_kernels());
+  for (const Kernels* kernels : fast_kernels())
+    for (const TypeInfo& type : all_types())
+      EXPECT_NE(find_matmul(*kernels, type.panel), matmul_scalar) << kernels->isa << " has no loop for " << type.name;
   EXPECT_EQ(find_matmul(kScalar, info(Type::kQ4_0).panel), matmul_scalar);
 }
 

@@ -280,7 +280,7 @@ void matmul_scalar(const PanelFormat& format, const MatmulArgs& args) {
 constinit const Kernels kScalar = {
     .isa = "scalar",
     .supported = always,
-    .matmul = {},
+    .matmul = nullptr,
     .quantize_rows = quantize_rows,
     .rms_norm = rms_norm,
     .glu = glu,
