@@ -32,6 +32,7 @@ inline constexpr uint32_t kContext = 1u << 24;
 
 // Text
 inline constexpr uint64_t kTokenBytes = 1 << 16;
+inline constexpr uint64_t kSpecialTokenBytes = 16u << 20;    // texts of control and user-defined tokens together
 inline constexpr uint64_t kPromptBytes = 64u << 20;
 inline constexpr uint64_t kTemplateBytes = 1u << 20;
 inline constexpr uint64_t kTemplateDepth = 64;

@@ -24,23 +24,26 @@ enum class TokenizerKind : uint8_t {
   kWordPiece,    // BERT (gguf "bert")
 };
 
-// A tokenizer as a model file describes it; made by model/ from GGUF metadata or by tokenizer_json.h from a Hugging Face file.
-// Nothing in it is trusted: Tokenizer::create checks every length, id and string.
+// A tokenizer as a model file describes it; made by model/ from GGUF metadata or by tokenizer_json.h from a Hugging
+// Face file. Nothing in it is trusted: Tokenizer::create checks every length, id and string.
 struct TokenizerData {
   TokenizerKind kind = TokenizerKind::kByteBpe;
-  std::string pre;                        // name of the pre-tokenizer ("smollm", "qwen2", "llama-bpe", ...), byte BPE only
-  std::vector<std::string> tokens;        // id -> text as the file has it
-  std::vector<float> scores;              // empty or one per token
-  std::vector<TokenKind> kinds;           // empty (all normal) or one per token
-  std::vector<std::string> merges;        // "left right", in rank order
-  Token bos = kNoToken, eos = kNoToken, eot = kNoToken, unk = kNoToken, pad = kNoToken, sep = kNoToken, cls = kNoToken, mask = kNoToken;
-  std::vector<Token> end_of_generation;   // further tokens that end an answer
+  std::string pre;                  // name of the pre-tokenizer ("smollm", "qwen2", "llama-bpe", ...), byte BPE only
+  std::vector<std::string> tokens;  // id -> text as the file has it
+  std::vector<float> scores;        // empty or one per token
+  std::vector<TokenKind> kinds;     // empty (all normal) or one per token
+  std::vector<std::string> merges;  // "left right", in rank order
+  Token bos = kNoToken, eos = kNoToken, eot = kNoToken, unk = kNoToken, pad = kNoToken, sep = kNoToken, cls = kNoToken,
+        mask = kNoToken;
+  std::vector<Token> end_of_generation;  // further tokens that end an answer
   bool add_bos = false, add_eos = false;
-  bool add_space_prefix = true;           // SentencePiece
-  bool remove_extra_spaces = false;       // SentencePiece
-  bool ignore_merges = false;             // byte BPE: a whole word that is a token wins over merging (Llama 3)
-  bool lower_case = true;                 // WordPiece
-  std::string precompiled_charsmap;       // SentencePiece normaliser, raw bytes; may be empty
+  bool add_space_prefix = true;      // SentencePiece
+  bool remove_extra_spaces = false;  // SentencePiece
+  bool ignore_merges = false;        // byte BPE: a whole word that is a token wins over merging (Llama 3)
+  bool lower_case = true;            // WordPiece
+  bool normalize_nfc =
+      false;  // byte BPE: text is composed (NFC) first, as Qwen's tokenizer.json asks; GGUF has no such key
+  std::string precompiled_charsmap;  // SentencePiece normaliser, raw bytes; may be empty
 };
 
 struct EncodeOptions {
@@ -48,7 +51,8 @@ struct EncodeOptions {
   bool add_bos = false;        // adds BOS (and EOS) where the model wants them
 };
 
-// Immutable after creation: any thread may use it. Time is linear in the text (times log for merging), whatever the text.
+// Immutable after creation: any thread may use it. Time is linear in the text (times log for merging), whatever the
+// text.
 class Tokenizer {
  public:
   // kMalformed names the field that is wrong, kUnsupported the pre-tokenizer that is not known.
@@ -75,8 +79,8 @@ class Tokenizer {
   TokenizerData data_;
 };
 
-// Turns tokens into text piece by piece and never emits half a character: an incomplete UTF-8 tail waits for the next token.
-// Bytes that can never become UTF-8 come out as U+FFFD. One per stream; not shared between threads.
+// Turns tokens into text piece by piece and never emits half a character: an incomplete UTF-8 tail waits for the next
+// token. Bytes that can never become UTF-8 come out as U+FFFD. One per stream; not shared between threads.
 class Detokenizer {
  public:
   explicit Detokenizer(const Tokenizer& tokenizer, bool special = false) : tokenizer_(&tokenizer), special_(special) {}

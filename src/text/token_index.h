@@ -1,0 +1,59 @@
+// Hash tables of a vocabulary: text to id, and pair of symbols to merge. Open addressing, linear probing, keyed with a
+// number drawn at start, so a hostile vocabulary cannot choose its collisions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace hearth {
+
+// Text to id over a list of texts that it refers to and that must not change. Of equal texts the first inserted wins;
+// an empty text is never found.
+class TokenIndex {
+ public:
+  explicit TokenIndex(const std::vector<std::string>& texts) : texts_(&texts) {}
+  // Room for n texts, once, before the first insert.
+  void reserve(size_t n);
+  // Ids must be below the size of the list.
+  void insert(Token id);
+  [[nodiscard]] Token find(std::string_view text) const;
+  // The longest text inserted.
+  [[nodiscard]] size_t n_bytes_max() const { return n_bytes_max_; }
+
+ private:
+  struct Slot {
+    uint32_t tag = 0;
+    Token id = kNoToken;
+  };
+  const std::vector<std::string>* texts_;
+  std::vector<Slot> slots_;
+  size_t n_bytes_max_ = 0;
+};
+
+// (left, right) to (rank, merged).
+class PairTable {
+ public:
+  struct Entry {
+    uint32_t rank = 0;
+    int32_t value = -1;  // -1: not there
+  };
+  // Room for n pairs, once, before the first insert.
+  void reserve(size_t n);
+  // The first of equal pairs wins.
+  void insert(uint32_t left, uint32_t right, Entry entry);
+  [[nodiscard]] Entry find(uint32_t left, uint32_t right) const;
+
+ private:
+  struct Slot {
+    uint64_t key = 0;
+    Entry entry;
+  };
+  [[nodiscard]] size_t start(uint64_t key) const;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace hearth
