@@ -73,6 +73,18 @@ TEST(House, IncludesPointDownTheLayers) {
   }
 }
 
+TEST(House, OnlyTestsIncludeTestHeaders) {
+  for (const SourceFile& file : sources()) {
+    if (!is_product(file)) continue;
+    for (const Include& include : file.includes()) {
+      SourceFile target;
+      target.path = include.path;
+      EXPECT_FALSE(include.quoted && target.is_test())
+          << at(file, include.line) << ": " << include.path << " is for tests";
+    }
+  }
+}
+
 TEST(House, InstalledHeadersKnowNothingOfSrc) {
   for (const SourceFile& file : sources()) {
     if (!file.path.starts_with("include/")) continue;
@@ -120,7 +132,7 @@ TEST(House, ForeignHeadersComeThroughTheirDoors) {
                                    << "> is not in tests/house/doors.txt";
       EXPECT_TRUE(file.is_test() || door->rooms.contains("*") || door->rooms.contains(room))
           << at(file, include.line) << ": <" << include.path << "> has no door in room " << room;
-      EXPECT_TRUE(door->in_headers || !file.is_header())
+      EXPECT_TRUE(door->in_headers || file.is_test() || !file.is_header())
           << at(file, include.line) << ": <" << include.path << "> belongs into a .cc file";
     }
   }

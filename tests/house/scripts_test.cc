@@ -2,11 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cctype>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -46,6 +48,28 @@ TEST(Scripts, DevHelpListsEveryCommand) {
   for (const std::string& command : dev_commands()) {
     EXPECT_NE(help.find("./dev " + command), std::string::npos) << "./dev help does not list " << command;
   }
+}
+
+// Every run of 64 hex digits.
+std::set<std::string> digests_in(const std::string& text) {
+  std::set<std::string> found;
+  std::string run;
+  for (const char c : text + " ") {
+    if (std::isxdigit(static_cast<unsigned char>(c)) != 0) {
+      run += c;
+    } else {
+      if (run.size() == 64) found.insert(run);
+      run.clear();
+    }
+  }
+  return found;
+}
+
+TEST(Scripts, TheFetchStepAndTheProgramKnowTheSameModels) {
+  const auto program = digests_in(read_text(kRepository / "src/store/known_models.cc"));
+  ASSERT_GE(program.size(), 2u);
+  EXPECT_EQ(program, digests_in(read_text(kRepository / "packaging/fetch-model")));
+  EXPECT_EQ(program, digests_in(read_text(kRepository / "docs/models.md")));
 }
 
 TEST(Scripts, LinksInTheDocumentsLeadSomewhere) {

@@ -144,6 +144,12 @@ SourceFile SourceFile::read(const std::filesystem::path& repository, const std::
   return file;
 }
 
+bool SourceFile::is_test() const {
+  const std::string_view name = std::string_view(path).substr(path.rfind('/') + 1);
+  return name.ends_with("_test.cc") || name.starts_with("test_") || name.starts_with("golden_") ||
+         path.starts_with("tests/");
+}
+
 int SourceFile::lines() const { return static_cast<int>(std::count(text.begin(), text.end(), '\n')); }
 
 int SourceFile::line_of(size_t offset) const {

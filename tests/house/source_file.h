@@ -29,7 +29,8 @@ struct SourceFile {
   static SourceFile read(const std::filesystem::path& repository, const std::filesystem::path& relative);
 
   [[nodiscard]] bool is_header() const { return path.ends_with(".h") || path.ends_with(".hpp"); }
-  [[nodiscard]] bool is_test() const { return path.ends_with("_test.cc") || path.starts_with("tests/"); }
+  // In a room: x_test.cc, and test_x.h or golden_x.h, which only tests include.
+  [[nodiscard]] bool is_test() const;
   [[nodiscard]] int lines() const;
   [[nodiscard]] int line_of(size_t offset) const;
   [[nodiscard]] std::vector<Include> includes() const;
