@@ -44,5 +44,11 @@ inline constexpr uint64_t kTemplateRange = 100'000;
 inline constexpr uint64_t kModelNameBytes = 128;
 inline constexpr uint64_t kManifestBytes = 1u << 20;
 inline constexpr uint64_t kModelFiles = 2048;                // files of one model in the store
+inline constexpr uint64_t kUrlBytes = 8192;
+inline constexpr int kRedirects = 10;
+inline constexpr uint64_t kHttpHeaderBytes = 256u << 10;     // all headers of one answer
+inline constexpr uint64_t kRepositoryListingBytes = 16u << 20;
+inline constexpr uint64_t kErrorPageBytes = 64u << 10;       // read from an answer that is no success, then dropped
+inline constexpr int kRetryAfterSeconds = 60;                // a server may ask for no longer a pause
 
 }  // namespace hearth::limits
