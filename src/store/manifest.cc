@@ -1,10 +1,10 @@
 #include "store/manifest.h"
 
-#include <algorithm>
 #include <boost/json.hpp>
 
 #include "base/limits.h"
 #include "store/model_name.h"
+#include "store/sha256.h"
 
 namespace hearth {
 namespace {
@@ -14,11 +14,6 @@ Result<std::string> text_field(const json::object& object, std::string_view key)
   const json::value* value = object.if_contains(key);
   if (!value || !value->is_string()) return fail(Code::kMalformed, "no text '{}'", key);
   return std::string(value->get_string());
-}
-
-bool is_sha256(std::string_view text) {
-  return text.size() == 64 &&
-         std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 Result<ManifestFile> parse_file(const json::value& value) {
