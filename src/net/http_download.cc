@@ -104,6 +104,7 @@ class Download {
   void report(bool last);
   [[nodiscard]] std::vector<std::string> range_headers() const;
   [[nodiscard]] std::optional<uint64_t> total() const { return request_.bytes ? request_.bytes : state_.total; }
+  [[nodiscard]] bool resumable() const { return !state_.validator().empty() || request_.digest_follows; }
   [[nodiscard]] bool cancelled() const { return request_.http.cancel && request_.http.cancel->load(); }
 
   const DownloadRequest& request_;
@@ -131,8 +132,7 @@ Result<void> Download::open_part() {
   const auto state = read_state(state_path_);
   const bool ours = state && state->url == request_.url.shown();
   if (ours) state_ = *state;
-  const bool resumable = ours && (!state_.validator().empty() || request_.digest_follows);
-  if (offset_ > 0 && (!resumable || (total() && offset_ > *total()))) return discard();
+  if (offset_ > 0 && (!ours || !resumable() || (total() && offset_ > *total()))) return discard();
   return {};
 }
 
@@ -230,6 +230,7 @@ Result<Download::Outcome> Download::judge(const HttpAnswer& answer) {
 }
 
 Result<Download::Outcome> Download::attempt() {
+  if (offset_ > 0 && !resumable()) TRY(discard());
   unusable_ = false;
   retry_after_seconds_ = 0;
   const TransferSink sink{[this](const HttpAnswer& answer) { return take_head(answer); },
