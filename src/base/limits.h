@@ -33,6 +33,8 @@ inline constexpr uint32_t kContext = 1u << 24;
 // Text
 inline constexpr uint64_t kTokenBytes = 1 << 16;
 inline constexpr uint64_t kSpecialTokenBytes = 16u << 20;    // texts of control and user-defined tokens together
+inline constexpr uint64_t kPieceBytes = 512;               // unigram and WordPiece try every prefix; real ones have 48
+inline constexpr uint64_t kReplacementBytes = 256;         // one rule of a precompiled charsmap; real ones reach 36
 inline constexpr uint64_t kPromptBytes = 64u << 20;
 inline constexpr uint64_t kTemplateBytes = 1u << 20;
 inline constexpr uint64_t kTemplateDepth = 64;

@@ -22,7 +22,9 @@ Result<void> in_range(std::string_view name, double value, double low, double hi
 
 }  // namespace
 
-double uniform_at(uint64_t seed, uint64_t position) { return static_cast<double>(mix(mix(seed) ^ position) >> 11) * 0x1p-53; }
+double uniform_at(uint64_t seed, uint64_t position) {
+  return static_cast<double>(mix(mix(seed) ^ position) >> 11) * 0x1p-53;
+}
 
 Result<void> check(const SamplingOptions& options) {
   TRY(in_range("temperature", options.temperature, 0, 100));
@@ -44,7 +46,8 @@ void Sampler::penalise(std::span<float> logits, std::span<const Token> history) 
   const auto n = static_cast<Token>(logits.size());
   for (const auto& [token, bias] : options_.logit_bias)
     if (token < n) logits[static_cast<size_t>(token)] += bias;
-  const bool any = options_.repetition_penalty != 1.0f || options_.presence_penalty != 0.0f || options_.frequency_penalty != 0.0f;
+  const bool any =
+      options_.repetition_penalty != 1.0f || options_.presence_penalty != 0.0f || options_.frequency_penalty != 0.0f;
   if (!any) return;
   if (options_.penalty_window >= 0 && history.size() > static_cast<size_t>(options_.penalty_window))
     history = history.last(static_cast<size_t>(options_.penalty_window));
@@ -54,8 +57,10 @@ void Sampler::penalise(std::span<float> logits, std::span<const Token> history) 
   std::ranges::sort(counts_);
   size_t kept = 0;
   for (size_t i = 0; i < counts_.size(); ++i) {
-    if (kept > 0 && counts_[kept - 1].first == counts_[i].first) ++counts_[kept - 1].second;
-    else counts_[kept++] = counts_[i];
+    if (kept > 0 && counts_[kept - 1].first == counts_[i].first)
+      ++counts_[kept - 1].second;
+    else
+      counts_[kept++] = counts_[i];
   }
   counts_.resize(kept);
   for (const auto& [token, count] : counts_) {
@@ -71,7 +76,9 @@ Token Sampler::sample(std::span<float> logits, std::span<const Token> history, i
     return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({static_cast<Token>(i), logits[i], 0.0});
-  const auto better = [](const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); };
+  const auto better = [](const Candidate& a, const Candidate& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+  };
   if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < candidates_.size()) {
     std::ranges::nth_element(candidates_, candidates_.begin() + options_.top_k, better);
     candidates_.resize(static_cast<size_t>(options_.top_k));
@@ -86,7 +93,8 @@ Token Sampler::sample(std::span<float> logits, std::span<const Token> history, i
   size_t kept = 0;
   double sum = 0.0;
   while (kept < candidates_.size()) {
-    const bool enough = kept > 0 && (sum >= static_cast<double>(options_.top_p) * total || candidates_[kept].weight < static_cast<double>(options_.min_p));
+    const bool enough = kept > 0 && (sum >= static_cast<double>(options_.top_p) * total ||
+                                     candidates_[kept].weight < static_cast<double>(options_.min_p));
     if (enough) break;
     sum += candidates_[kept++].weight;
   }

@@ -12,27 +12,29 @@
 namespace hearth {
 
 struct SamplingOptions {
-  float temperature = 0.8f;         // 0: always the most likely token
-  int top_k = 40;                   // 0: all
-  float top_p = 0.95f;              // 1: all (Holtzman et al. 2020)
-  float min_p = 0.05f;              // 0: all; relative to the most likely token's probability
-  float repetition_penalty = 1.0f;  // 1: none; divides positive logits of tokens seen, multiplies negative ones (CTRL, Keskar et al. 2019)
-  float presence_penalty = 0.0f;    // subtracted once for a token seen
-  float frequency_penalty = 0.0f;   // subtracted for each time a token was seen
-  int penalty_window = 64;          // tokens looked back; -1: all
+  float temperature = 0.8f;  // 0: always the most likely token
+  int top_k = 40;            // 0: all
+  float top_p = 0.95f;       // 1: all (Holtzman et al. 2020)
+  float min_p = 0.05f;       // 0: all; relative to the most likely token's probability
+  float repetition_penalty =
+      1.0f;  // 1: none; divides positive logits of tokens seen, multiplies negative ones (CTRL, Keskar et al. 2019)
+  float presence_penalty = 0.0f;   // subtracted once for a token seen
+  float frequency_penalty = 0.0f;  // subtracted for each time a token was seen
+  int penalty_window = 64;         // tokens looked back; -1: all
   std::vector<std::pair<Token, float>> logit_bias;
   uint64_t seed = 0;
 };
 // kInvalidArgument naming the option that makes no sense.
 Result<void> check(const SamplingOptions& options);
 
-// The steps in order: bias, penalties, top-k, temperature, top-p, min-p, one draw. Ties go to the lower token id. The draw depends on
-// (seed, position) alone, so a sequence that is replayed, batched otherwise or moved draws the same.
+// The steps in order: bias, penalties, top-k, temperature, top-p, min-p, one draw. Ties go to the lower token id. The
+// draw depends on (seed, position) alone, so a sequence that is replayed, batched otherwise or moved draws the same.
 // One per sequence; keeps scratch between calls. Not shared between threads.
 class Sampler {
  public:
   explicit Sampler(SamplingOptions options) : options_(std::move(options)) {}
-  // `logits`: one per token of the vocabulary, changed in place. `history`: the sequence so far. `position`: of the new token.
+  // `logits`: one per token of the vocabulary, changed in place. `history`: the sequence so far. `position`: of the new
+  // token.
   Token sample(std::span<float> logits, std::span<const Token> history, int64_t position);
   [[nodiscard]] const SamplingOptions& options() const { return options_; }
 

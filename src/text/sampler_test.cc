@@ -36,7 +36,8 @@ TEST(Sampler, FrequenciesFollowTheSoftmax) {
   for (int64_t position = 0; position < kDraws; ++position) seen[once(options, {}, position)] += 1.0 / kDraws;
   double total = 0.0;
   for (const float l : logits()) total += std::exp(l);
-  for (size_t i = 0; i < logits().size(); ++i) EXPECT_NEAR(seen[static_cast<Token>(i)], std::exp(logits()[i]) / total, 0.015);
+  for (size_t i = 0; i < logits().size(); ++i)
+    EXPECT_NEAR(seen[static_cast<Token>(i)], std::exp(logits()[i]) / total, 0.015);
 }
 
 TEST(Sampler, TopKTopPAndMinPCutTheTail) {

@@ -1,6 +1,5 @@
 // SentencePiece's byte pair encoding (Kudo and Richardson 2018): characters merge into the neighbouring pair that forms
 // the token of the best score; what has no token becomes byte tokens.
-#include <array>
 #include <bit>
 
 #include "base/limits.h"
@@ -20,7 +19,8 @@ uint32_t priority_of(float score) {
 
 class SentenceBpe final : public VocabularyTokenizer {
  public:
-  SentenceBpe(TokenizerData data, std::vector<bool> matches);
+  SentenceBpe(TokenizerData data, std::vector<bool> matches)
+      : VocabularyTokenizer(std::move(data), std::move(matches)), byte_tokens_(data_) {}
   Result<void> read_merges();
 
  protected:
@@ -30,18 +30,9 @@ class SentenceBpe final : public VocabularyTokenizer {
   [[nodiscard]] MergeResult merge_of(std::string_view text, const MergeSymbol& left, const MergeSymbol& right) const;
   void append_bytes(std::string_view bytes, std::vector<Token>& out) const;
 
-  std::array<Token, 256> byte_token_{};
+  ByteTokens byte_tokens_;
   PairTable merges_;  // of files that give ranked merges (Hugging Face) instead of scores
 };
-
-SentenceBpe::SentenceBpe(TokenizerData data, std::vector<bool> matches)
-    : VocabularyTokenizer(std::move(data), std::move(matches)) {
-  byte_token_.fill(kNoToken);
-  for (Token id = 0; id < n_vocab(); ++id) {
-    const int value = kind_of(id) == TokenKind::kByte ? byte_token_value(text_of(id)) : -1;
-    if (value >= 0 && byte_token_[static_cast<size_t>(value)] == kNoToken) byte_token_[static_cast<size_t>(value)] = id;
-  }
-}
 
 Result<void> SentenceBpe::read_merges() {
   merges_.reserve(data_.merges.size());
@@ -78,10 +69,8 @@ MergeResult SentenceBpe::merge_of(std::string_view text, const MergeSymbol& left
 }
 
 void SentenceBpe::append_bytes(std::string_view bytes, std::vector<Token>& out) const {
-  bool whole = true;
-  for (const char c : bytes) whole = whole && byte_token_[static_cast<uint8_t>(c)] != kNoToken;
-  if (whole) {
-    for (const char c : bytes) out.push_back(byte_token_[static_cast<uint8_t>(c)]);
+  if (byte_tokens_.complete()) {
+    byte_tokens_.append(bytes, out);
   } else if (data_.unk != kNoToken && (out.empty() || out.back() != data_.unk)) {
     out.push_back(data_.unk);
   }

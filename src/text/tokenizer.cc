@@ -19,13 +19,14 @@ Result<std::unique_ptr<const Tokenizer>> Tokenizer::create(TokenizerData data) {
   }
   complete_special_tokens(data);
   switch (data.kind) {
-    case TokenizerKind::kUnigram:
-    case TokenizerKind::kWordPiece:
-      break;
     case TokenizerKind::kByteBpe:
       return make_byte_bpe(std::move(data), std::move(matches));
     case TokenizerKind::kSentenceBpe:
       return make_sentence_bpe(std::move(data), std::move(matches));
+    case TokenizerKind::kUnigram:
+      return make_unigram(std::move(data), std::move(matches));
+    case TokenizerKind::kWordPiece:
+      return make_word_piece(std::move(data), std::move(matches));
   }
   return fail(Code::kUnsupported, "tokenizer kind {}", static_cast<int>(data.kind));
 }

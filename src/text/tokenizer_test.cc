@@ -33,8 +33,7 @@ TEST(ByteBpe, MergesByRankInsideWords) {
 
 TEST(SentenceBpe, MergesByScoreAndFallsBackToBytes) {
   const auto tokenizer = make(sentence_vocabulary());
-  EXPECT_EQ(texts(*tokenizer, tokenizer->encode("hello hell", {})),
-            (Texts{"\xE2\x96\x81hello", "\xE2\x96\x81hell"}));
+  EXPECT_EQ(texts(*tokenizer, tokenizer->encode("hello hell", {})), (Texts{"\xE2\x96\x81hello", "\xE2\x96\x81hell"}));
   EXPECT_EQ(texts(*tokenizer, tokenizer->encode("\xC3\xA9", {})), (Texts{"\xE2\x96\x81", "<0xC3>", "<0xA9>"}));
   EXPECT_EQ(tokenizer->encode("", {.add_bos = true}), std::vector<Token>{1});
 }
@@ -46,6 +45,38 @@ TEST(SentenceBpe, WithoutByteTokensWhatIsUnknownIsOneUnknownToken) {
   data.add_space_prefix = false;
   const auto tokenizer = make(std::move(data));
   EXPECT_EQ(tokenizer->encode("\xC3\xA9\xC3\xA9", {}), std::vector<Token>{0});
+}
+
+TEST(Unigram, TakesTheCutWithTheBestSum) {
+  TokenizerData data = sentence_vocabulary(TokenizerKind::kUnigram);
+  const auto tokenizer = make(data);
+  EXPECT_EQ(texts(*tokenizer, tokenizer->encode("hello hell", {})), (Texts{"\xE2\x96\x81hello", "\xE2\x96\x81hell"}));
+  EXPECT_EQ(texts(*tokenizer, tokenizer->encode("a  a", {})),
+            (Texts{"\xE2\x96\x81", "a", "\xE2\x96\x81\xE2\x96\x81", "a"}));
+  EXPECT_EQ(texts(*tokenizer, tokenizer->encode("\xC3\xA9", {})), (Texts{"\xE2\x96\x81", "<0xC3>", "<0xA9>"}));
+  for (TokenKind& kind : data.kinds) kind = kind == TokenKind::kByte ? TokenKind::kControl : kind;
+  data.remove_extra_spaces = true;
+  data.add_eos = true;
+  const auto without_bytes = make(data);
+  EXPECT_EQ(texts(*without_bytes, without_bytes->encode("  a  \xC3\xA9\xC3\xA9 ", {.add_bos = true})),
+            (Texts{"<s>", "\xE2\x96\x81", "a", "\xE2\x96\x81", "<unk>", "</s>"}));
+}
+
+TEST(WordPiece, CoversCleanedWordsWithTheLongestPieces) {
+  const auto tokenizer = make(word_piece_vocabulary());
+  EXPECT_EQ(texts(*tokenizer, tokenizer->encode("Hello,HELLO \xE4\xB8\xAD"
+                                                "a Caf\xC3\xA9s e\xCC\x81 aaaaaaa\xE2\x80\x8B!",
+                                                {.add_bos = true})),
+            (Texts{"[CLS]", "\xE2\x96\x81hello", "\xE2\x96\x81,", "\xE2\x96\x81hello", "\xE2\x96\x81\xE4\xB8\xAD",
+                   "\xE2\x96\x81"
+                   "a",
+                   "\xE2\x96\x81"
+                   "cafe",
+                   "s", "[UNK]",
+                   "\xE2\x96\x81"
+                   "a",
+                   "aaaa", "a", "a", "[UNK]", "[SEP]"}));
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("hello, hello", {})), "hello , hello");
 }
 
 TEST(SpecialTokens, ControlTokensOnlyWhenAskedUserDefinedAlways) {

@@ -97,6 +97,30 @@ Result<void> check_tokenizer_data(const TokenizerData& data) {
   return check_texts(data);
 }
 
+ByteTokens::ByteTokens(const TokenizerData& data) {
+  token_.fill(kNoToken);
+  for (size_t i = 0; i < data.kinds.size(); ++i) {
+    if (data.kinds[i] != TokenKind::kByte) continue;
+    Token& token = token_[static_cast<size_t>(byte_token_value(data.tokens[i]))];
+    if (token == kNoToken) token = static_cast<Token>(i);
+  }
+  complete_ = std::find(token_.begin(), token_.end(), kNoToken) == token_.end();
+}
+
+void ByteTokens::append(std::string_view bytes, std::vector<Token>& out) const {
+  for (const char c : bytes) out.push_back(token_[static_cast<uint8_t>(c)]);
+}
+
+Result<void> check_piece_lengths(const TokenizerData& data, const std::vector<bool>& matches) {
+  for (size_t i = 0; i < data.tokens.size(); ++i) {
+    if (matches[i] && data.tokens[i].size() > limits::kPieceBytes) {
+      return fail(Code::kLimit, "piece {} has {} bytes, the limit is {}", i, data.tokens[i].size(),
+                  limits::kPieceBytes);
+    }
+  }
+  return {};
+}
+
 VocabularyTokenizer::VocabularyTokenizer(TokenizerData data, std::vector<bool> matches)
     : Tokenizer(std::move(data)), matches_(std::move(matches)), all_(data_.tokens), plain_(data_.tokens) {
   const auto n = static_cast<Token>(data_.tokens.size());

@@ -2,6 +2,7 @@
 // encode().
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -62,6 +63,23 @@ class VocabularyTokenizer : public Tokenizer {
   SpecialTokens specials_;      // control, unknown and user-defined
   SpecialTokens user_defined_;  // user-defined only
 };
+
+// Tokens that stand for one byte each, in SentencePiece vocabularies.
+class ByteTokens {
+ public:
+  explicit ByteTokens(const TokenizerData& data);
+  // Every byte has its token.
+  [[nodiscard]] bool complete() const { return complete_; }
+  // One token per byte; needs complete().
+  void append(std::string_view bytes, std::vector<Token>& out) const;
+
+ private:
+  std::array<Token, 256> token_{};
+  bool complete_ = false;
+};
+
+// kLimit if a piece that the search for the longest or best piece would try is too long.
+Result<void> check_piece_lengths(const TokenizerData& data, const std::vector<bool>& matches);
 
 // One function per kind; `data` as for VocabularyTokenizer.
 using TokenizerResult = Result<std::unique_ptr<const Tokenizer>>;
