@@ -1,0 +1,54 @@
+// Runs a program as a user would, for tests that look at the whole of it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace hearth::test {
+
+struct ProgramResult {
+  int exit_code = -1;  // 128 + n if signal n ended it
+  std::string out;     // what it wrote to stdout
+  std::string err;     // and to stderr
+};
+
+using Environment = std::map<std::string, std::string>;
+
+// A running program. Its output goes to files below /tmp until wait() reads them; the destructor kills what still runs.
+class Program {
+ public:
+  // `environment` is added to this process's; `input` is its stdin.
+  Program(const std::vector<std::string>& arguments, const Environment& environment, const std::string& input = "");
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  void signal(int number) const;
+  ProgramResult wait();
+
+ private:
+  int pid_ = -1;
+  std::string folder_;
+};
+
+ProgramResult run_program(const std::vector<std::string>& arguments, const Environment& environment,
+                          const std::string& input = "");
+
+// A new empty folder that goes away with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string read_whole(const std::string& path);
+void write_whole(const std::string& path, const std::string& text);
+
+}  // namespace hearth::test
