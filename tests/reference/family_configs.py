@@ -65,6 +65,9 @@ FAMILIES = {
                       num_key_value_heads=1),
     "qwen2": family("Qwen2ForCausalLM", "qwen2", dtype="float16", tie_word_embeddings=False,
                     use_sliding_window=False, sliding_window=16, max_window_layers=1),
+    # The window begins with layer 1.
+    "qwen2-window": family("Qwen2ForCausalLM", "qwen2", gguf=False, use_sliding_window=True, sliding_window=16,
+                           max_window_layers=1),
     "qwen2-yarn": family("Qwen2ForCausalLM", "qwen2", num_attention_heads=2, num_key_value_heads=1, rope_scaling={
         "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
     # q_proj is wider than d_model.

@@ -9,14 +9,16 @@ the GGUF files, a llama.cpp source tree whose converter is used:
 Each folder holds config.json, tokenizer.json, model.safetensors, reference.json and, for the families that llama.cpp
 converts, model.gguf with the same values. reference.json:
 
-    {"engine": "...", "runs": [{"tokens": [...], "logits": [{"position": p, "values": [n_vocab floats]}, ...]}, ...]}
+    {"engine": "...", "runs": [{"tokens": [...], "logits": [{"position": p, "values": [n_vocab floats]}, ...],
+                                "logits_kv_f16": [likewise, for the last positions]}, ...]}
 
-The logits come from transformers in float32 with plain ("eager") attention, over the whole sequence at once. Weights
-are random, the same on every run (the seed is the CRC of the folder's and the tensor's name), few-valued so that they compress,
+The logits come from transformers in float32 with plain ("eager") attention, over the whole sequence at once; for
+logits_kv_f16 keys and values were rounded to f16 first, as a KV cache of that type does. Weights are random, the same on every run (the seed is the CRC of the folder's and the tensor's name), few-valued so that they compress,
 and scaled so that every tensor matters: perturbing any one of them moves some kept logit by more than 0.01, which is
 checked here. check_families.py compares llama.cpp with the same references.
 """
 import argparse
+import contextlib
 import json
 import logging
 import sys
@@ -105,6 +107,26 @@ def logits_of(model, tokens):
         return model(torch.tensor([tokens]), use_cache=False).logits[0].float()
 
 
+@contextlib.contextmanager
+def rounded_kv(model):
+    """Within it, attention sees keys (after rope) and values as f16 holds them."""
+    module = sys.modules[type(model).__module__]
+    exact = module.eager_attention_forward
+
+    def rounded(layer, query, key, value, *rest, **options):
+        return exact(layer, query, key.half().float(), value.half().float(), *rest, **options)
+
+    module.eager_attention_forward = rounded
+    try:
+        yield
+    finally:
+        module.eager_attention_forward = exact
+
+
+def rows_of(logits, positions):
+    return [{"position": p, "values": [float(f"{v:.7g}") for v in logits[p].tolist()]} for p in positions]
+
+
 def check_sensitivity(name, folder, kept):
     """Fails unless noise in any one parameter (any one expert's, where they are stacked) shows in the logits."""
     model = load_model(folder)
@@ -125,20 +147,20 @@ def check_sensitivity(name, folder, kept):
 
 def write_reference(name, entry, folder):
     model = load_model(folder)
-    kept, runs = [], []
+    kept, lines = [], []
     for length, positions in entry["runs"].items():
         tokens = generator(entry["seed"], "tokens").integers(1, VOCAB, length).tolist()
-        logits = logits_of(model, tokens)[list(positions)]
-        assert torch.isfinite(logits).all() and logits.std() > 0.5, name
-        kept.append((tokens, list(positions), logits))
-        rows = [{"position": p, "values": [float(f"{v:.7g}") for v in row.tolist()]}
-                for p, row in zip(positions, logits)]
-        runs.append({"tokens": tokens, "logits": rows})
+        logits = logits_of(model, tokens)
+        with rounded_kv(model):
+            kv_f16 = logits_of(model, tokens)
+        change = (kv_f16 - logits).abs().max().item()
+        assert torch.isfinite(logits).all() and logits.std() > 0.5 and 0 < change < 0.05, (name, change)
+        kept.append((tokens, list(positions), logits[list(positions)]))
+        run = {"logits": rows_of(logits, positions), "logits_kv_f16": rows_of(kv_f16, positions[-3:])}
+        lines.append('{"tokens": %s,\n%s}' % (json.dumps(tokens), ",\n".join(
+            '"%s": [\n%s]' % (key, ",\n".join(map(json.dumps, rows))) for key, rows in run.items())))
     engine = f"transformers {transformers.__version__}, torch {torch.__version__}, float32, eager attention"
-    lines = ",\n".join(
-        '{"tokens": %s, "logits": [\n%s]}' % (json.dumps(run["tokens"]), ",\n".join(map(json.dumps, run["logits"])))
-        for run in runs)
-    (folder / "reference.json").write_text('{"engine": "%s", "runs": [\n%s]}\n' % (engine, lines))
+    (folder / "reference.json").write_text('{"engine": "%s", "runs": [\n%s]}\n' % (engine, ",\n".join(lines)))
     return kept
 
 
