@@ -10,7 +10,6 @@ inline constexpr uint64_t kMetadataKeys = 1 << 16;
 inline constexpr uint64_t kMetadataKeyBytes = 1 << 10;
 inline constexpr uint64_t kStringBytes = 16u << 20;          // one metadata string: templates of real models reach 50 kB
 inline constexpr uint64_t kArrayElements = 16u << 20;        // vocabularies reach 262,144, merges 500,000
-inline constexpr uint64_t kArrayDepth = 2;
 inline constexpr uint64_t kTensors = 1 << 17;
 inline constexpr uint64_t kTensorNameBytes = 256;
 inline constexpr uint64_t kTensorDims = 4;
