@@ -36,10 +36,12 @@ inline constexpr uint64_t kPieceBytes = 512;               // unigram and WordPi
 inline constexpr uint64_t kReplacementBytes = 256;         // one rule of a precompiled charsmap; real ones reach 36
 inline constexpr uint64_t kPromptBytes = 64u << 20;
 inline constexpr uint64_t kTemplateBytes = 1u << 20;
-inline constexpr uint64_t kTemplateDepth = 64;
+inline constexpr uint64_t kTemplateDepth = 64;               // nesting of its syntax and of its values
+inline constexpr uint64_t kTemplateCalls = 256;              // macros in macros
 inline constexpr uint64_t kTemplateSteps = 4'000'000;
 inline constexpr uint64_t kTemplateOutputBytes = 4u << 20;
 inline constexpr uint64_t kTemplateRange = 100'000;
+inline constexpr uint64_t kTemplateMemoryBytes = 64u << 20;  // values alive at one time
 
 // Store and downloads
 inline constexpr uint64_t kModelNameBytes = 128;
