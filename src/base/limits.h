@@ -41,7 +41,7 @@ inline constexpr uint64_t kTemplateCalls = 256;              // macros in macros
 inline constexpr uint64_t kTemplateSteps = 4'000'000;
 inline constexpr uint64_t kTemplateOutputBytes = 4u << 20;
 inline constexpr uint64_t kTemplateRange = 100'000;
-inline constexpr uint64_t kTemplateMemoryBytes = 64u << 20;  // values alive at one time
+inline constexpr uint64_t kTemplateMemoryBytes = 32u << 20;  // values alive at one time
 
 // Store and downloads
 inline constexpr uint64_t kModelNameBytes = 128;

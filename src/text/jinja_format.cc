@@ -23,6 +23,7 @@ Result<Value> replace_bounded(Heap& heap, std::string_view text, std::string_vie
   } else {
     for (size_t at = 0; (at = text.find(from, at)) != std::string_view::npos; at += from.size()) ++hits;
   }
+  TRY(heap.work(hits / 2));
   if (count >= 0) hits = std::min(hits, static_cast<uint64_t>(count));
   TRY(check_text_size(text.size() + hits * std::min<uint64_t>(to.size(), limits::kTemplateMemoryBytes)));
   return heap.string(replaced(text, from, to, count));
