@@ -30,7 +30,8 @@ TEST(Result, TryReturnsTheFirstError) {
 }
 
 TEST(Result, EveryCodeHasItsOwnRow) {
-  for (int c = 0; c <= static_cast<int>(Code::kInternal); ++c) EXPECT_EQ(static_cast<int>(info(static_cast<Code>(c)).code), c);
+  for (int c = 0; c <= static_cast<int>(Code::kInternal); ++c)
+    EXPECT_EQ(static_cast<int>(info(static_cast<Code>(c)).code), c);
 }
 
 TEST(Checked, NeverWraps) {

@@ -14,7 +14,8 @@ class Checked {
  public:
   constexpr Checked() = default;
   template <std::integral T>
-  constexpr Checked(T value) : value_(static_cast<uint64_t>(value)), ok_(value >= T{0}) {}  // NOLINT: conversion is the point
+  // Implicit: the conversion is the point.
+  constexpr Checked(T value) : value_(static_cast<uint64_t>(value)), ok_(value >= T{0}) {}
 
   friend constexpr Checked operator+(Checked a, Checked b) {
     Checked r;

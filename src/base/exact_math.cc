@@ -47,10 +47,14 @@ SinCos exact_sin_cos(double angle) {
   for (int i = 18; i >= 2; i -= 2) c = -r2 / (i * (i - 1.0)) * (1.0 + c);
   const double sine = r + r * s, cosine = 1.0 + c;
   switch (static_cast<int64_t>(quarter) & 3) {
-    case 0: return {sine, cosine};
-    case 1: return {cosine, -sine};
-    case 2: return {-sine, -cosine};
-    default: return {-cosine, sine};
+    case 0:
+      return {sine, cosine};
+    case 1:
+      return {cosine, -sine};
+    case 2:
+      return {-sine, -cosine};
+    default:
+      return {-cosine, sine};
   }
 }
 

@@ -1,5 +1,6 @@
-// exp, log, sin and cos in double precision whose results are the same bits on every machine. The C library's are not: they
-// differ between versions and choose other code on CPUs with fused multiply-add. Only +, -, *, / are used, never contracted.
+// exp, log, sin and cos in double precision whose results are the same bits on every machine. The C library's are not:
+// they differ between versions and choose other code on CPUs with fused multiply-add. Only +, -, *, / are used, never
+// contracted.
 #pragma once
 
 namespace hearth {

@@ -17,7 +17,8 @@ spdlog::logger& logger() {
 }
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
-  constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn, spdlog::level::err};
+  constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
+                                                   spdlog::level::err};
   return kLevels[static_cast<size_t>(level)];
 }
 

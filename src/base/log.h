@@ -17,8 +17,8 @@ void log_line(LogLevel level, std::string_view text);
 }  // namespace hearth
 
 // LOG(kWarning, "{} of {} pages", a, b): the arguments are evaluated only if the level is on.
-#define LOG(level, ...)                                                        \
-  do {                                                                         \
-    if (::hearth::log_enabled(::hearth::LogLevel::level))                      \
+#define LOG(level, ...)                                                          \
+  do {                                                                           \
+    if (::hearth::log_enabled(::hearth::LogLevel::level))                        \
       ::hearth::log_line(::hearth::LogLevel::level, ::fmt::format(__VA_ARGS__)); \
   } while (0)

@@ -29,7 +29,8 @@ class Descriptor {
 
 std::unexpected<Error> system_error(const std::filesystem::path& path, const char* action) {
   const int number = errno;
-  return fail(number == ENOENT ? Code::kNotFound : Code::kIo, "{}: cannot {}: {}", path.string(), action, std::strerror(number));
+  return fail(number == ENOENT ? Code::kNotFound : Code::kIo, "{}: cannot {}: {}", path.string(), action,
+              std::strerror(number));
 }
 
 Result<uint64_t> regular_file_size(int fd, const std::filesystem::path& path) {
@@ -75,7 +76,8 @@ void MappedFile::release(size_t offset, size_t size) const {
   const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t begin = (offset + page - 1) / page * page;
   const size_t end = (offset + size) / page * page;
-  if (data_ && begin < end && end <= size_) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+  if (data_ && begin < end && end <= size_)
+    ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 Result<std::string> read_file(const std::filesystem::path& path, uint64_t bytes_max) {

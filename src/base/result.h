@@ -1,4 +1,5 @@
-// Errors as values. Every function that can fail on something from outside (a file, a request, the system) returns Result<T>.
+// Errors as values. Every function that can fail on something from outside (a file, a request, the system) returns
+// Result<T>.
 #pragma once
 
 #include <fmt/format.h>
@@ -12,16 +13,16 @@ namespace hearth {
 
 // What kind of failure; one table (error_table in result.cc) maps each to an exit code, an HTTP status and a name.
 enum class Code {
-  kInvalidArgument,   // the caller asked for something that makes no sense
-  kMalformed,         // a file, packet or text breaks its format
-  kUnsupported,       // well formed, but nothing we can do (a type, a family, a key)
-  kNotFound,          // no such model, file or route
-  kLimit,             // over a limit of limits.h or a budget the user set
-  kIo,                // the system said no (disk, network)
-  kCorrupt,           // a digest does not match
-  kBusy,              // a queue is full; try again later
-  kCancelled,         // the caller gave up
-  kInternal,          // our own bug, reported instead of hidden
+  kInvalidArgument,  // the caller asked for something that makes no sense
+  kMalformed,        // a file, packet or text breaks its format
+  kUnsupported,      // well formed, but nothing we can do (a type, a family, a key)
+  kNotFound,         // no such model, file or route
+  kLimit,            // over a limit of limits.h or a budget the user set
+  kIo,               // the system said no (disk, network)
+  kCorrupt,          // a digest does not match
+  kBusy,             // a queue is full; try again later
+  kCancelled,        // the caller gave up
+  kInternal,         // our own bug, reported instead of hidden
 };
 
 struct CodeInfo {
@@ -54,12 +55,12 @@ template <typename... Args>
 }  // namespace hearth
 
 // TRY(expression): the value of a Result, or return its error from the enclosing function.
-#define TRY(...)                                                                              \
-  __extension__({                                                                             \
-    auto try_result = (__VA_ARGS__);                                                          \
-    if (!try_result.has_value()) [[unlikely]]                                                 \
-      return ::std::unexpected<::hearth::Error>(::std::move(try_result).error());             \
-    ::hearth::detail::take(::std::move(try_result));                                          \
+#define TRY(...)                                                                  \
+  __extension__({                                                                 \
+    auto try_result = (__VA_ARGS__);                                              \
+    if (!try_result.has_value()) [[unlikely]]                                     \
+      return ::std::unexpected<::hearth::Error>(::std::move(try_result).error()); \
+    ::hearth::detail::take(::std::move(try_result));                              \
   })
 
 namespace hearth::detail {

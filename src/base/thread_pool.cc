@@ -14,7 +14,8 @@
 namespace hearth {
 namespace {
 
-// About 50 to 100 microseconds: longer than the gap between two loops of a layer, short beside a scheduler's time slice.
+// About 50 to 100 microseconds: longer than the gap between two loops of a layer, short beside a scheduler's time
+// slice.
 constexpr int kSpins = 4000;
 
 void relax() {

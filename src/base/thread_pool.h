@@ -27,7 +27,8 @@ class ThreadPool {
 
   // Splits [0, count) into pieces of `grain` handed out in order to whichever thread is free; body(begin, end, thread).
   // Which thread gets a piece is not determined, so a piece's result may not depend on it.
-  void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end, int thread)>& body);
+  void parallel_for(int64_t count, int64_t grain,
+                    const std::function<void(int64_t begin, int64_t end, int thread)>& body);
 
  private:
   void work(int thread);
