@@ -25,6 +25,8 @@ consteval int table_max(const PanelFormat& format) {
   return most;
 }
 
+// Panels that share each activation when many columns are multiplied.
+constexpr int kExpandedPanels = 2;
 // How the codes of a format are multiplied.
 template <PanelFormat F>
 struct Codes {
@@ -58,6 +60,7 @@ struct Expanded {
   static constexpr int kD = kMins + (Codes<F>::kScaled && F.has_min ? 32 : 0);
   static constexpr int kM = kD + 32;
   static constexpr int kBytes = kM + (F.has_min ? 32 : 0);
+  static_assert(kExpandedPanels * kBytes + 64 <= matmul_scratch_bytes(kGroup), "the scratch is too small");
 };
 
 #if defined(__clang__)
@@ -76,6 +79,8 @@ inline Ints broadcast_word(const void* at) {
   std::memcpy(&word, at, sizeof word);
   return _mm256_set1_epi32(word);
 }
+// The compiler may not re-associate sums across this, which would turn a few registers into many and spill them.
+inline void keep_order(Ints& sum) { asm("" : "+x"(sum)); }
 inline __m128i load_8_bytes(const void* at) { return _mm_loadl_epi64(static_cast<const __m128i*>(at)); }
 inline Floats load_halves(const void* at) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(at))); }
 
@@ -275,6 +280,7 @@ struct Tile {
         for (int p = 0; p < P; ++p) {
           const Ints each = product(w[p], magnitude[p], b);
           sum[p][c] = j == first ? each : _mm256_add_epi16(sum[p][c], each);
+          keep_order(sum[p][c]);
         }
       }
     }
@@ -315,7 +321,9 @@ struct Tile {
 
   void next_group() {
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) at[p] += kBytes;
+    for (int p = 0; p < P; ++p) {
+      at[p] += kBytes;
+    }
     x += kGroup;
     dx += 1;
     sums += 2;
@@ -352,10 +360,10 @@ struct Tile {
   }
 };
 
-template <PanelFormat F, int P, int C>
+template <PanelFormat F, int C>
 void planes_tile(const MatmulArgs& args, int64_t panel, int64_t column) {
-  Tile<F, true, P, C> tile;
-  for (int p = 0; p < P; ++p) tile.at[p] = args.panels + (panel + p) * args.panel_stride;
+  Tile<F, true, 1, C> tile;
+  tile.at[0] = args.panels + panel * args.panel_stride;
   tile.run(args, panel, column);
 }
 
@@ -387,11 +395,10 @@ void expanded_columns(const MatmulArgs& args, int64_t panel, int begin, int end)
   }
 }
 
-template <PanelFormat F, int P, int C>
+// Panel after panel: the hardware follows one stream through memory at full speed, two at half.
+template <PanelFormat F, int C>
 void planes_panels(const MatmulArgs& args) {
-  int64_t panel = args.panel_begin;
-  for (; panel + P <= args.panel_end; panel += P) planes_tile<F, P, C>(args, panel, 0);
-  for (; panel < args.panel_end; ++panel) planes_tile<F, 1, C>(args, panel, 0);
+  for (int64_t panel = args.panel_begin; panel < args.panel_end; ++panel) planes_tile<F, C>(args, panel, 0);
 }
 
 // Columns whose activations stay in the second-level cache while panels stream past.
@@ -401,17 +408,17 @@ template <PanelFormat F>
 void matmul(const PanelFormat&, const MatmulArgs& args) {
   switch (args.m) {
     case 1:
-      return planes_panels<F, 2, 1>(args);
+      return planes_panels<F, 1>(args);
     case 2:
-      return planes_panels<F, 2, 2>(args);
+      return planes_panels<F, 2>(args);
     case 3:
-      return planes_panels<F, 1, 3>(args);
+      return planes_panels<F, 3>(args);
     case 4:
-      return planes_panels<F, 1, 4>(args);
+      return planes_panels<F, 4>(args);
     default:
       break;
   }
-  constexpr int P = 1;
+  constexpr int P = kExpandedPanels;
   const int64_t fit = kColumnsBytes / args.k / 4 * 4;
   const int block = static_cast<int>(fit < 16 ? 16 : fit > 128 ? 128 : fit);
   for (int begin = 0; begin < args.m; begin += block) {

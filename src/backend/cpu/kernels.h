@@ -67,8 +67,8 @@ struct MatmulEntry {
   PanelFormat format;
   MatmulFn function;
 };
-// Enough for any kernel to expand one panel to bytes, with its scales as floats.
-constexpr int64_t matmul_scratch_bytes(int64_t k) { return 64 + k * kPanelRows * 2 + k / 16 * kPanelRows * 8; }
+// Enough for any kernel to expand two panels to bytes, with up to five numbers of 32 bits a row and group beside them.
+constexpr int64_t matmul_scratch_bytes(int64_t k) { return 64 + 2 * kPanelRows * (k + k / kGroup * 5 * 4); }
 
 inline constexpr int kPagePositions = 32;
 
