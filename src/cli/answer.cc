@@ -1,0 +1,75 @@
+#include "cli/answer.h"
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+
+namespace hearth::cli {
+
+void declare_answer_options(CLI::App& app, AnswerOptions& options) {
+  declare_model_options(app, options.model);
+  app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")->check(CLI::Range(0, 1 << 24));
+  app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest token")->capture_default_str();
+  app.add_option("--top-k", options.sampling.top_k, "Only the K likeliest tokens; 0: all")->capture_default_str();
+  app.add_option("--top-p", options.sampling.top_p, "Only the likeliest tokens that make up this probability")->capture_default_str();
+  app.add_option("--min-p", options.sampling.min_p, "Only tokens at least this likely, relative to the likeliest")->capture_default_str();
+  app.add_option("--repetition-penalty", options.sampling.repetition_penalty, "Makes tokens already there less likely; 1: off")->capture_default_str();
+  app.add_option("--presence-penalty", options.sampling.presence_penalty, "Subtracted from the logit of a token already there")->capture_default_str();
+  app.add_option("--frequency-penalty", options.sampling.frequency_penalty, "Subtracted for each time it is there")->capture_default_str();
+  app.add_option("--seed", options.sampling.seed, "Same seed, same answer")->capture_default_str();
+  app.add_option("--system", options.system, "The system prompt");
+  app.add_option("--stop", options.stop, "A text that ends the answer; may be given several times")->allow_extra_args(false);
+  app.add_flag("--raw", options.raw, "No chat template: the model goes on from the prompt as it is");
+  app.add_flag("--stats", options.stats, "Print speeds on stderr at the end");
+}
+
+Result<std::unique_ptr<Engine>> make_engine(const AnswerOptions& options) {
+  const KvType kv_type = TRY(parse_kv_type(options.model.kv_type));
+  TRY(check(options.sampling));
+  Model model = TRY(load(options.model));
+  return Engine::create(std::move(model), {.parallel = 1, .kv_type = kv_type});
+}
+
+Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question) {
+  const TextSide& text = engine.model().text;
+  if (options.raw) return question;
+  if (!text.chat_template && !text.template_error) {
+    fmt::print(stderr, "hearth: this model has no chat template (a base model); it goes on from the prompt as with --raw\n");
+    return question;
+  }
+  boost::json::array messages;
+  if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
+  messages.push_back({{"role", "user"}, {"content", question}});
+  return render_chat(text, messages);
+}
+
+Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt, const std::atomic<bool>& interrupted,
+                             const std::function<void(std::string_view)>& show) {
+  Request request{.prompt = encode_prompt(*engine.model().text.tokenizer, prompt),
+                  .sampling = options.sampling,
+                  .max_tokens = options.max_tokens,
+                  .stop = options.stop};
+  const std::unique_ptr<Stream> stream = TRY(engine.submit(std::move(request)));
+  constexpr std::chrono::milliseconds kLookAgain{50};
+  Answer answer;
+  for (;;) {
+    if (interrupted.load()) stream->cancel();
+    const std::optional<Piece> piece = stream->next_for(kLookAgain);
+    if (!piece) continue;
+    answer.text += piece->text;
+    if (!piece->text.empty()) show(piece->text);
+    if (!piece->done) continue;
+    answer.finish = piece->finish;
+    answer.usage = piece->usage;
+    return answer;
+  }
+}
+
+std::string stats_line(const Usage& usage) {
+  const int ran = usage.prompt_tokens - usage.cached_tokens;
+  auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
+  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s", usage.prompt_tokens, usage.cached_tokens,
+                     rate(ran, usage.prefill_seconds), usage.completion_tokens,
+                     rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds));
+}
+
+}  // namespace hearth::cli

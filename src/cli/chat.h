@@ -1,0 +1,12 @@
+// The interactive chat of `hearth run MODEL`.
+#pragma once
+
+#include "cli/answer.h"
+
+namespace hearth::cli {
+
+// Reads questions from stdin until /bye or the end of input. A line that ends with \ goes on; """ begins and ends a longer text.
+// Ctrl-C stops an answer; at the prompt it leaves. Answers go to stdout, everything else to stderr.
+Result<void> chat(Engine& engine, const AnswerOptions& options);
+
+}  // namespace hearth::cli

@@ -1,0 +1,71 @@
+#include "model/model.h"
+
+#include "model/gguf_tokenizer.h"
+
+namespace hearth {
+namespace {
+
+struct TextFiles {
+  TokenizerData tokenizer;
+  std::string chat_template;
+};
+
+Result<TextFiles> text_of_gguf(const Checkpoint& checkpoint) {
+  TextFiles files{.tokenizer = TRY(tokenizer_from_gguf(checkpoint.metadata())), .chat_template = {}};
+  auto templates = TRY(chat_templates_from_gguf(checkpoint.metadata()));
+  if (!templates.empty()) files.chat_template = std::move(templates.front().text);
+  return files;
+}
+
+Result<TextFiles> text_of_folder(const std::filesystem::path& folder) {
+  return fail(Code::kUnsupported, "{}: tokenizer.json is not read yet", folder.string());
+}
+
+}  // namespace
+
+Result<TextSide> load_text(const Checkpoint& checkpoint) {
+  const bool gguf = checkpoint.kind() == Checkpoint::Kind::kGguf;
+  TextFiles files = TRY(gguf ? text_of_gguf(checkpoint) : text_of_folder(checkpoint.path()));
+  TextSide text;
+  text.tokenizer = TRY(Tokenizer::create(std::move(files.tokenizer)));
+  if (files.chat_template.empty()) return text;
+  if (auto parsed = ChatTemplate::parse(files.chat_template)) text.chat_template = std::make_unique<const ChatTemplate>(std::move(*parsed));
+  else text.template_error = parsed.error();
+  return text;
+}
+
+Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, const DecoderOptions& options) {
+  Model model;
+  model.checkpoint = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
+  model.text = TRY(load_text(*model.checkpoint));
+  model.backend = std::move(backend);
+  auto decoder = Decoder::load(*model.checkpoint, *model.backend, options);
+  if (!decoder) return within(path.string(), decoder.error());
+  model.decoder = std::move(*decoder);
+  const int n_tokens = model.text.tokenizer->n_vocab(), n_vocab = model.decoder->config().n_vocab;
+  if (n_tokens > n_vocab)
+    return fail(Code::kMalformed, "{}: the tokenizer has {} tokens, the embedding only {} rows", path.string(), n_tokens, n_vocab);
+  return model;
+}
+
+Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages, ChatTemplateOptions options) {
+  if (text.template_error) return within("the model's chat template", *text.template_error);
+  if (!text.chat_template)
+    return fail(Code::kUnsupported, "the model has no chat template (a base model); give it plain text to go on from with --raw");
+  const TokenizerData& data = text.tokenizer->data();
+  auto token_text = [&](Token token) { return token == kNoToken ? std::string() : data.tokens[static_cast<size_t>(token)]; };
+  options.bos_token = token_text(data.bos);
+  options.eos_token = token_text(data.eos);
+  return text.chat_template->render(messages, options);
+}
+
+std::vector<Token> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt) {
+  const TokenizerData& data = tokenizer.data();
+  const bool has_bos = data.bos != kNoToken && prompt.starts_with(data.tokens[static_cast<size_t>(data.bos)]);
+  std::vector<Token> tokens = tokenizer.encode(prompt, {.parse_special = true, .add_bos = !has_bos});
+  // An EOS after the prompt would end the answer before it begins.
+  if (!has_bos && data.add_eos && !tokens.empty() && tokens.back() == data.eos) tokens.pop_back();
+  return tokens;
+}
+
+}  // namespace hearth
