@@ -10,6 +10,9 @@ constexpr auto kAll = std::to_array<const Kernels*>({
     &kScalar,
 #if defined(__x86_64__)
     &kAvx2,
+#elif defined(__aarch64__)
+    &kNeon,
+    &kNeonDotprod,
 #endif
 });
 

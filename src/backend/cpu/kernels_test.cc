@@ -194,14 +194,16 @@ TEST(Kernels, ScalarProductsAgreeWithDoublePrecision) {
 }
 
 TEST(Kernels, EveryTypeAndShapeGivesTheScalarBits) {
-  for (const Kernels* kernels : fast_kernels()) {
-    for (const TypeInfo& type : all_types()) {
-      for (const int64_t k : lengths(type)) {
-        for (const int64_t rows : {1, 8, 17, 29}) {
-          const Matrix matrix = random_matrix(type, rows, k, static_cast<uint32_t>(rows));
-          const std::vector<float> x = random_floats(static_cast<size_t>(67 * k), static_cast<uint32_t>(k));
-          for (const int m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 23, 67}) {
-            ASSERT_EQ(difference(multiply({*kernels}, matrix, x, m), multiply({kScalar}, matrix, x, m)), "")
+  for (const TypeInfo& type : all_types()) {
+    for (const int64_t k : lengths(type)) {
+      for (const int64_t rows : {1, 8, 17, 29}) {
+        const Matrix matrix = random_matrix(type, rows, k, static_cast<uint32_t>(rows));
+        const std::vector<float> x = random_floats(static_cast<size_t>(67 * k), static_cast<uint32_t>(k));
+        for (const int m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 23, 67}) {
+          if (m > 9 && rows != 17) continue;
+          const std::vector<float> want = multiply({kScalar}, matrix, x, m);
+          for (const Kernels* kernels : fast_kernels()) {
+            ASSERT_EQ(difference(multiply({*kernels}, matrix, x, m), want), "")
                 << kernels->isa << " " << type.name << " " << rows << " x " << k << ", " << m << " columns";
           }
         }
@@ -211,13 +213,13 @@ TEST(Kernels, EveryTypeAndShapeGivesTheScalarBits) {
 }
 
 TEST(Kernels, LongRowsAndManyColumnsGiveTheScalarBits) {
-  for (const Kernels* kernels : fast_kernels()) {
-    for (const std::string_view name : {"Q4_0", "Q8_0", "Q6_K", "F16"}) {
-      const TypeInfo& type = *find_type(name);
-      const Matrix matrix = random_matrix(type, 13, 8960, 3);
-      const std::vector<float> x = random_floats(8960 * 90, 4);
-      ASSERT_EQ(difference(multiply({*kernels}, matrix, x, 90), multiply({kScalar}, matrix, x, 90)), "") << name;
-    }
+  for (const std::string_view name : {"Q4_0", "Q8_0", "Q6_K", "F16"}) {
+    const Matrix matrix = random_matrix(*find_type(name), 13, 8960, 3);
+    const std::vector<float> x =
+        random_floats(8960 * 21, 4);  // more columns than are multiplied at once at this length
+    const std::vector<float> want = multiply({kScalar}, matrix, x, 21);
+    for (const Kernels* kernels : fast_kernels())
+      ASSERT_EQ(difference(multiply({*kernels}, matrix, x, 21), want), "") << kernels->isa << " " << name;
   }
 }
 
@@ -240,18 +242,22 @@ TEST(Kernels, AResultDoesNotDependOnTheColumnsBesideIt) {
 }
 
 TEST(Kernels, ExtremeCodesScalesAndActivationsDoNotSaturate) {
-  for (const Kernels* kernels : all_kernels()) {
-    if (!kernels->supported()) continue;
-    for (const TypeInfo& type : all_types()) {
-      if (type.panel.is_float()) continue;
-      for (const int scale : {0x00, 0x3f, 0x7f, 0x80, 0xff}) {
-        for (const int code : {0x00, 0x7f, 0x80, 0x88, 0xff}) {
-          const int64_t k = 256;
-          const Matrix matrix = extreme_matrix(type, 24, k, scale, code);
-          std::vector<float> x(static_cast<size_t>(6 * k));
-          for (size_t i = 0; i < x.size(); ++i) x[i] = (i / 256 + (i & (i / 512))) % 2 ? -3.0f : 3.0f;
-          ASSERT_EQ(difference(multiply({*kernels}, matrix, x, 6), multiply({kScalar}, matrix, x, 6)), "")
-              << kernels->isa << " " << type.name << " scale " << scale << " code " << code;
+  constexpr int64_t k = 256;
+  constexpr int m = 5;
+  std::vector<float> x(static_cast<size_t>(m * k));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = (i / 256 + (i & (i / 512))) % 2 ? -3.0f : 3.0f;
+  for (const TypeInfo& type : all_types()) {
+    if (type.panel.is_float()) continue;
+    for (const int scale : {0x00, 0x7f, 0x80, 0xff}) {
+      for (const int code : {0x00, 0x7f, 0x80, 0x88, 0xff}) {
+        const Matrix matrix = extreme_matrix(type, 16, k, scale, code);
+        const std::vector<float> want = multiply({kScalar}, matrix, x, m);
+        for (const Kernels* kernels : fast_kernels()) {
+          for (const int columns : {1, m}) {
+            const std::vector<float> out = multiply({*kernels}, matrix, x, columns);
+            ASSERT_EQ(difference(out, {want.begin(), want.begin() + static_cast<int64_t>(out.size())}), "")
+                << kernels->isa << " " << type.name << " scale " << scale << " code " << code;
+          }
         }
       }
     }
