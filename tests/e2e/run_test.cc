@@ -1,0 +1,112 @@
+// `hearth run` and its neighbours as a user and a script meet them.
+#include <gtest/gtest.h>
+
+#include "base/json.h"
+#include "support/loaded_model.h"
+#include "support/program.h"
+
+namespace hearth {
+namespace {
+
+test::ProgramResult hearth_program(std::vector<std::string> arguments, const std::string& input = "") {
+  arguments.insert(arguments.begin(), HEARTH_PROGRAM);
+  return test::run_program(arguments, {}, input);
+}
+
+std::string model() { return test::real_model().value_or("no tiny model").string(); }
+
+TEST(Run, AnswersAPromptOnStdoutAndNothingElse) {
+  const auto result = hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0", "--max-tokens", "2"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, " Paris.\n");
+  EXPECT_EQ(result.err, "");
+}
+
+TEST(Run, PromptFromAPipeAndJson) {
+  const auto result = hearth_program({"run", model(), "--raw", "--temperature", "0", "--max-tokens", "2", "--json"}, "The capital of France is\n");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto answer = parse_json(result.out).value();
+  EXPECT_EQ(answer.at("text").as_string(), " Paris.");
+  EXPECT_EQ(answer.at("finish").as_string(), "length");
+  EXPECT_EQ(answer.at("usage").at("completion_tokens").to_number<int>(), 2);
+}
+
+TEST(Run, SameSeedSameAnswerWhateverTheThreads) {
+  auto ask = [](std::string seed, std::string threads) {
+    return hearth_program({"run", model(), "Once upon a time", "--raw", "--temperature", "1.5", "--top-k", "0", "--seed", seed, "--threads", threads,
+                           "--max-tokens", "24"})
+        .out;
+  };
+  const std::string answer = ask("7", "1");
+  EXPECT_EQ(ask("7", "2"), answer);
+  EXPECT_NE(ask("8", "1"), answer);
+}
+
+TEST(Run, StopTextEndsTheAnswerAndIsNotPartOfIt) {
+  const auto result = hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0", "--max-tokens", "20", "--stop", "s."});
+  EXPECT_EQ(result.out, " Pari\n");
+}
+
+TEST(Run, TheChatTemplateIsUsedUnlessRaw) {
+  const auto result = hearth_program({"run", model(), "Say hello.", "--temperature", "0", "--max-tokens", "12", "--stats"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out.find("<|im_"), std::string::npos) << "control tokens are not text";
+  EXPECT_NE(result.err.find("tokens/s"), std::string::npos);
+}
+
+TEST(Run, ErrorsNameTheRemedyAndHaveTheirExitCodes) {
+  const auto missing = hearth_program({"run", "no-such-model", "hi"});
+  EXPECT_EQ(missing.exit_code, 66);
+  EXPECT_NE(missing.err.find("pull"), std::string::npos) << missing.err;
+  EXPECT_EQ(missing.out, "");
+  const auto usage = hearth_program({"run", model(), "hi", "--temperature", "-3"});
+  EXPECT_EQ(usage.exit_code, 2);
+  EXPECT_NE(usage.err.find("-3"), std::string::npos) << usage.err;
+  const auto too_long = hearth_program({"run", model(), "one two three four five six seven eight nine ten", "--raw", "--context", "4"});
+  EXPECT_EQ(too_long.exit_code, 75);
+  EXPECT_NE(too_long.err.find("--context"), std::string::npos) << too_long.err;
+  const auto empty = hearth_program({"run", model(), "--raw"}, "");
+  EXPECT_EQ(empty.exit_code, 2);
+}
+
+TEST(Run, AFullContextEndsTheAnswer) {
+  const auto result = hearth_program({"run", model(), "Count: one, two, three,", "--raw", "--context", "24", "--temperature", "0", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto answer = parse_json(result.out).value();
+  EXPECT_EQ(answer.at("finish").as_string(), "context");
+  EXPECT_EQ(answer.at("usage").at("completion_tokens").to_number<int>() + answer.at("usage").at("prompt_tokens").to_number<int>(), 24);
+}
+
+TEST(Bench, PrintsTheContractsJson) {
+  const auto result = hearth_program({"bench", model(), "--prompt", "16", "--gen", "4", "--depth", "8", "--batch", "1,2", "--repeat", "1", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto report = parse_json(result.out).value();
+  std::vector<std::string> tests;
+  for (const auto& each : report.at("results").as_array()) {
+    tests.emplace_back(each.at("test").as_string());
+    EXPECT_GT(each.at("tokens_per_second").to_number<double>(), 0.0);
+  }
+  EXPECT_EQ(tests, (std::vector<std::string>{"pp16@8", "tg4@8", "tg4x2@8"}));
+  EXPECT_GT(report.at("peak_rss_bytes").to_number<double>(), 1e6);
+  EXPECT_GT(report.at("load_seconds").to_number<double>(), 0.0);
+}
+
+TEST(Eval, AgreesWithLlamaPerplexity) {
+  constexpr double kLlamaPerplexity = 68.1643;  // llama-perplexity -f scripts.txt -c 256 --chunks 8
+  const auto result = hearth_program({"eval", model(), "--text", HEARTH_TEST_DATA "/tokenizer/scripts.txt", "--context", "256", "--chunks", "8", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const double perplexity = parse_json(result.out).value().at("perplexity").to_number<double>();
+  EXPECT_NEAR(perplexity / kLlamaPerplexity, 1.0, 0.005);
+}
+
+TEST(Eval, AModelDoesNotDivergeFromItself) {
+  const auto result =
+      hearth_program({"eval", model(), "--reference", model(), "--text", HEARTH_TEST_DATA "/tokenizer/scripts.txt", "--context", "64", "--chunks", "2", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto report = parse_json(result.out).value();
+  EXPECT_EQ(report.at("mean_kld").to_number<double>(), 0.0);
+  EXPECT_EQ(report.at("same_top").to_number<double>(), 1.0);
+}
+
+}  // namespace
+}  // namespace hearth
