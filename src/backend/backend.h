@@ -141,14 +141,15 @@ class Backend {
   virtual void gather(Rows x, std::span<const int32_t> rows, Rows out) = 0;
   virtual void kv_write(const KvLayer& layer, Rows k, Rows v, std::span<const SequenceRows> sequences) = 0;
   // q: n_heads * head_dim wide. Keys and values of the rows themselves are written before.
-  virtual void attention(const KvLayer& layer, Rows q, std::span<const SequenceRows> sequences, const AttentionParams& params,
-                         Rows out) = 0;
+  virtual void attention(const KvLayer& layer, Rows q, std::span<const SequenceRows> sequences,
+                         const AttentionParams& params, Rows out) = 0;
   // out = mixture of experts of x, by router logits (n_experts wide).
   virtual void experts(Rows x, Rows router_logits, const ExpertParams& params, Rows out) = 0;
   // Causal depthwise convolution of LFM2: with x = [b, c, u] (each d wide), y = b * u; out = c * sum over t of kernel[i][t] *
   // y[p - (taps - 1) + t]. The last taps - 1 rows of y per sequence live in `state` at state_slot * state_stride + offset (floats).
-  virtual void short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state, int64_t state_stride, int64_t state_offset,
-                          std::span<const SequenceRows> sequences, Rows out) = 0;
+  virtual void short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state,
+                          int64_t state_stride, int64_t state_offset, std::span<const SequenceRows> sequences,
+                          Rows out) = 0;
 };
 
 struct BackendOptions {

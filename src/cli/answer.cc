@@ -7,17 +7,26 @@ namespace hearth::cli {
 
 void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   declare_model_options(app, options.model);
-  app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")->check(CLI::Range(0, 1 << 24));
+  app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")
+      ->check(CLI::Range(0, 1 << 24));
   app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest token")->capture_default_str();
   app.add_option("--top-k", options.sampling.top_k, "Only the K likeliest tokens; 0: all")->capture_default_str();
-  app.add_option("--top-p", options.sampling.top_p, "Only the likeliest tokens that make up this probability")->capture_default_str();
-  app.add_option("--min-p", options.sampling.min_p, "Only tokens at least this likely, relative to the likeliest")->capture_default_str();
-  app.add_option("--repetition-penalty", options.sampling.repetition_penalty, "Makes tokens already there less likely; 1: off")->capture_default_str();
-  app.add_option("--presence-penalty", options.sampling.presence_penalty, "Subtracted from the logit of a token already there")->capture_default_str();
-  app.add_option("--frequency-penalty", options.sampling.frequency_penalty, "Subtracted for each time it is there")->capture_default_str();
+  app.add_option("--top-p", options.sampling.top_p, "Only the likeliest tokens that make up this probability")
+      ->capture_default_str();
+  app.add_option("--min-p", options.sampling.min_p, "Only tokens at least this likely, relative to the likeliest")
+      ->capture_default_str();
+  app.add_option("--repetition-penalty", options.sampling.repetition_penalty,
+                 "Makes tokens already there less likely; 1: off")
+      ->capture_default_str();
+  app.add_option("--presence-penalty", options.sampling.presence_penalty,
+                 "Subtracted from the logit of a token already there")
+      ->capture_default_str();
+  app.add_option("--frequency-penalty", options.sampling.frequency_penalty, "Subtracted for each time it is there")
+      ->capture_default_str();
   app.add_option("--seed", options.sampling.seed, "Same seed, same answer")->capture_default_str();
   app.add_option("--system", options.system, "The system prompt");
-  app.add_option("--stop", options.stop, "A text that ends the answer; may be given several times")->allow_extra_args(false);
+  app.add_option("--stop", options.stop, "A text that ends the answer; may be given several times")
+      ->allow_extra_args(false);
   app.add_flag("--raw", options.raw, "No chat template: the model goes on from the prompt as it is");
   app.add_flag("--stats", options.stats, "Print speeds on stderr at the end");
 }
@@ -33,7 +42,8 @@ Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& opti
   const TextSide& text = engine.model().text;
   if (options.raw) return question;
   if (!text.chat_template && !text.template_error) {
-    fmt::print(stderr, "hearth: this model has no chat template (a base model); it goes on from the prompt as with --raw\n");
+    fmt::print(stderr,
+               "hearth: this model has no chat template (a base model); it goes on from the prompt as with --raw\n");
     return question;
   }
   boost::json::array messages;
@@ -42,8 +52,8 @@ Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& opti
   return render_chat(text, messages);
 }
 
-Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt, const std::atomic<bool>& interrupted,
-                             const std::function<void(std::string_view)>& show) {
+Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt,
+                             const std::atomic<bool>& interrupted, const std::function<void(std::string_view)>& show) {
   Request request{.prompt = encode_prompt(*engine.model().text.tokenizer, prompt),
                   .sampling = options.sampling,
                   .max_tokens = options.max_tokens,
@@ -67,9 +77,9 @@ Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::
 std::string stats_line(const Usage& usage) {
   const int ran = usage.prompt_tokens - usage.cached_tokens;
   auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
-  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s", usage.prompt_tokens, usage.cached_tokens,
-                     rate(ran, usage.prefill_seconds), usage.completion_tokens,
-                     rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds));
+  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s",
+                     usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds),
+                     usage.completion_tokens, rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds));
 }
 
 }  // namespace hearth::cli

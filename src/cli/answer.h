@@ -17,7 +17,7 @@ struct AnswerOptions {
   int max_tokens = -1;
   std::vector<std::string> stop;
   std::string system;
-  bool raw = false;    // the prompt as it is, without the model's template
+  bool raw = false;  // the prompt as it is, without the model's template
   bool stats = false;
 };
 void declare_answer_options(CLI::App& app, AnswerOptions& options);
@@ -32,8 +32,8 @@ Result<std::unique_ptr<Engine>> make_engine(const AnswerOptions& options);
 // The rendered prompt of a single question: through the template, or as it is with --raw or for a base model.
 Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question);
 // Generates until the end or until `interrupted` is set; `show` gets each piece of text as it appears.
-Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt, const std::atomic<bool>& interrupted,
-                             const std::function<void(std::string_view)>& show);
+Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt,
+                             const std::atomic<bool>& interrupted, const std::function<void(std::string_view)>& show);
 // "prompt 12 tokens, 240.1 tokens/s; answer 30 tokens, 88.0 tokens/s"
 std::string stats_line(const Usage& usage);
 

@@ -50,7 +50,8 @@ uint64_t peak_rss_bytes() {
 
 class Bench {
  public:
-  Bench(const Model& model, SequenceStore& store) : model_(model), store_(store), logits_(static_cast<size_t>(model.decoder->config().n_vocab)) {}
+  Bench(const Model& model, SequenceStore& store)
+      : model_(model), store_(store), logits_(static_cast<size_t>(model.decoder->config().n_vocab)) {}
 
   // A prompt of `count` tokens for one sequence; logits of the last row if wanted.
   Result<void> prefill(SequenceId id, int count, bool want_logits) {
@@ -96,8 +97,10 @@ class Bench {
     auto result = [&]() -> Result<double> {
       for (const SequenceId id : ids) TRY(prefill(id, depth, false));
       const auto begun = Clock::now();
-      if (steps == 0) TRY(prefill(ids.front(), prompt, true));
-      else TRY(generate(ids, steps));
+      if (steps == 0)
+        TRY(prefill(ids.front(), prompt, true));
+      else
+        TRY(generate(ids, steps));
       const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
       return (steps == 0 ? prompt : steps * n) / seconds;
     }();
@@ -114,10 +117,13 @@ class Bench {
   std::mt19937 random_{1};
 };
 
-void print_json(const BenchOptions& options, std::span<const Measured> results, const Model& model, double load_seconds) {
+void print_json(const BenchOptions& options, std::span<const Measured> results, const Model& model,
+                double load_seconds) {
   boost::json::array rows;
   for (const Measured& each : results)
-    rows.push_back({{"test", each.test}, {"tokens_per_second", each.mean()}, {"runs", boost::json::value_from(each.tokens_per_second)}});
+    rows.push_back({{"test", each.test},
+                    {"tokens_per_second", each.mean()},
+                    {"runs", boost::json::value_from(each.tokens_per_second)}});
   const boost::json::object out{{"model", options.model.model},
                                 {"backend", model.backend->describe()},
                                 {"results", rows},
@@ -136,14 +142,16 @@ Result<void> bench(BenchOptions& options) {
   const Model model = TRY(load(options.model));
   const double load_seconds = std::chrono::duration<double>(Clock::now() - begun).count();
   const KvType kv_type = TRY(parse_kv_type(options.model.kv_type));
-  const auto store = TRY(SequenceStore::create(*model.backend, model.decoder->config(),
-                                               {.kv_type = kv_type, .positions_max = need * n_most, .sequences_max = n_most}));
+  const auto store =
+      TRY(SequenceStore::create(*model.backend, model.decoder->config(),
+                                {.kv_type = kv_type, .positions_max = need * n_most, .sequences_max = n_most}));
   Bench bench(model, *store);
   const std::string at = options.depth > 0 ? fmt::format("@{}", options.depth) : "";
   std::vector<Measured> results;
   auto measure = [&](std::string test, int n, int prompt, int steps) -> Result<void> {
     Measured measured{std::move(test), {}};
-    for (int run = 0; run < options.repeat; ++run) measured.tokens_per_second.push_back(TRY(bench.measure(n, options.depth, prompt, steps)));
+    for (int run = 0; run < options.repeat; ++run)
+      measured.tokens_per_second.push_back(TRY(bench.measure(n, options.depth, prompt, steps)));
     if (!options.json) fmt::print("{:16} {:10.2f} tokens/s\n", measured.test, measured.mean());
     std::fflush(stdout);
     results.push_back(std::move(measured));
@@ -152,23 +160,38 @@ Result<void> bench(BenchOptions& options) {
   TRY(bench.measure(1, 0, std::min(need, 16), 0));  // touches all weights once
   if (options.prompt > 0) TRY(measure(fmt::format("pp{}{}", options.prompt, at), 1, options.prompt, 0));
   for (const int n : options.batch)
-    if (options.gen > 0) TRY(measure(n == 1 ? fmt::format("tg{}{}", options.gen, at) : fmt::format("tg{}x{}{}", options.gen, n, at), n, 0, options.gen));
-  if (options.json) print_json(options, results, model, load_seconds);
-  else fmt::print(stderr, "{}; weights {}, peak memory {}, loaded in {:.2f} s\n", model.backend->describe(),
-                  human_memory(static_cast<uint64_t>(model.decoder->weight_bytes())), human_memory(peak_rss_bytes()), load_seconds);
+    if (options.gen > 0)
+      TRY(measure(n == 1 ? fmt::format("tg{}{}", options.gen, at) : fmt::format("tg{}x{}{}", options.gen, n, at), n, 0,
+                  options.gen));
+  if (options.json)
+    print_json(options, results, model, load_seconds);
+  else
+    fmt::print(stderr, "{}; weights {}, peak memory {}, loaded in {:.2f} s\n", model.backend->describe(),
+               human_memory(static_cast<uint64_t>(model.decoder->weight_bytes())), human_memory(peak_rss_bytes()),
+               load_seconds);
   return {};
 }
 
 std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<BenchOptions>();
-  app.add_option("MODEL", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")->required();
+  app.add_option("MODEL", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")
+      ->required();
   declare_model_options(app, options->model);
-  app.add_option("--prompt", options->prompt, "Tokens of the prompt; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
-  app.add_option("--gen", options->gen, "Tokens to generate; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
-  app.add_option("--depth", options->depth, "Tokens of context before")->check(CLI::Range(0, 1 << 20))->capture_default_str();
-  app.add_option("--batch", options->batch, "Sequences at once, for instance 1,2,4,8")->delimiter(',')->check(CLI::Range(1, 256));
+  app.add_option("--prompt", options->prompt, "Tokens of the prompt; 0: leave it out")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--gen", options->gen, "Tokens to generate; 0: leave it out")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--depth", options->depth, "Tokens of context before")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--batch", options->batch, "Sequences at once, for instance 1,2,4,8")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
   app.add_option("--repeat", options->repeat, "Runs of each test")->check(CLI::Range(1, 1000))->capture_default_str();
-  app.add_flag("--json", options->json, "Print JSON: {results: [{test, tokens_per_second}], peak_rss_bytes, load_seconds}");
+  app.add_flag("--json", options->json,
+               "Print JSON: {results: [{test, tokens_per_second}], peak_rss_bytes, load_seconds}");
   return [options] { return bench(*options); };
 }
 

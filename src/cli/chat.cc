@@ -88,7 +88,8 @@ class Chat {
     }));
     fmt::print("\n");
     std::fflush(stdout);
-    if (answer.finish == Finish::kContext) fmt::print(stderr, "(the context is full: /reset, or start with a larger --context)\n");
+    if (answer.finish == Finish::kContext)
+      fmt::print(stderr, "(the context is full: /reset, or start with a larger --context)\n");
     if (options_.stats) fmt::print(stderr, "{}\n", stats_line(answer.usage));
     messages_.push_back({{"role", "assistant"}, {"content", answer.text}});
     usage_ = answer.usage;
@@ -98,12 +99,18 @@ class Chat {
   Result<void> command(const std::string& line) {
     const size_t space = line.find(' ');
     const std::string word = line.substr(0, space), argument = space == line.npos ? "" : line.substr(space + 1);
-    if (word == "/help") fmt::print(stderr, "{}", kHelp);
-    else if (word == "/reset") reset();
-    else if (word == "/stats") fmt::print(stderr, "{}\n", stats_line(usage_));
-    else if (word == "/save") return save(argument);
-    else if (word == "/load") return load_conversation(argument);
-    else return fail(Code::kInvalidArgument, "no command {}; /help lists them", word);
+    if (word == "/help")
+      fmt::print(stderr, "{}", kHelp);
+    else if (word == "/reset")
+      reset();
+    else if (word == "/stats")
+      fmt::print(stderr, "{}\n", stats_line(usage_));
+    else if (word == "/save")
+      return save(argument);
+    else if (word == "/load")
+      return load_conversation(argument);
+    else
+      return fail(Code::kInvalidArgument, "no command {}; /help lists them", word);
     return {};
   }
 
@@ -122,7 +129,8 @@ class Chat {
     if (!value) return within(path, value.error());
     const boost::json::object* object = value->if_object();
     const boost::json::value* messages = object ? object->if_contains("messages") : nullptr;
-    if (!messages || !messages->is_array()) return fail(Code::kMalformed, "{}: not a saved conversation (no \"messages\")", path);
+    if (!messages || !messages->is_array())
+      return fail(Code::kMalformed, "{}: not a saved conversation (no \"messages\")", path);
     messages_ = messages->get_array();
     fmt::print(stderr, "{} messages read from {}\n", messages_.size(), path);
     return {};
@@ -139,7 +147,9 @@ class Chat {
 Result<void> chat(Engine& engine, const AnswerOptions& options) {
   const TextSide& text = engine.model().text;
   if (!text.chat_template && !text.template_error)
-    return fail(Code::kUnsupported, "this model has no chat template (a base model); give a text to go on from: hearth run {} \"Once upon a time\" --raw",
+    return fail(Code::kUnsupported,
+                "this model has no chat template (a base model); give a text to go on from: hearth run {} \"Once upon "
+                "a time\" --raw",
                 options.model.model);
   return Chat(engine, options).run();
 }

@@ -61,7 +61,8 @@ class Evaluated {
   [[nodiscard]] const Model& model() const { return model_; }
 
  private:
-  Evaluated(Model model, std::unique_ptr<SequenceStore> store, SequenceId id) : model_(std::move(model)), store_(std::move(store)), id_(id) {}
+  Evaluated(Model model, std::unique_ptr<SequenceStore> store, SequenceId id)
+      : model_(std::move(model)), store_(std::move(store)), id_(id) {}
   Model model_;
   std::unique_ptr<SequenceStore> store_;
   SequenceId id_;
@@ -86,7 +87,9 @@ struct Totals {
       if (reference[i] > -40.0f) divergence += std::exp(static_cast<double>(reference[i])) * (reference[i] - ours[i]);
     kld += divergence;
     klds.push_back(static_cast<float>(divergence));
-    same_top += std::ranges::max_element(ours) - ours.begin() == std::ranges::max_element(reference) - reference.begin() ? 1 : 0;
+    same_top += std::ranges::max_element(ours) - ours.begin() == std::ranges::max_element(reference) - reference.begin()
+                    ? 1
+                    : 0;
   }
   [[nodiscard]] double perplexity() const { return std::exp(nll / static_cast<double>(count)); }
   // Standard error of the perplexity, from the spread of the losses.
@@ -110,10 +113,13 @@ Result<void> eval_chunk(Evaluated& ours, Evaluated* reference, std::span<const T
   int step = ours.model().decoder->rows_max();
   if (reference) step = std::min(step, reference->model().decoder->rows_max());
   for (int done = 0; done < static_cast<int>(chunk.size()); done += step) {
-    const auto part = chunk.subspan(static_cast<size_t>(done), std::min<size_t>(static_cast<size_t>(step), chunk.size() - static_cast<size_t>(done)));
+    const auto part =
+        chunk.subspan(static_cast<size_t>(done),
+                      std::min<size_t>(static_cast<size_t>(step), chunk.size() - static_cast<size_t>(done)));
     TRY(ours.run(part));
     if (reference) TRY(reference->run(part));
-    for (int row = std::max(0, first - done); row < static_cast<int>(part.size()) && done + row + 1 < static_cast<int>(chunk.size()); ++row) {
+    for (int row = std::max(0, first - done);
+         row < static_cast<int>(part.size()) && done + row + 1 < static_cast<int>(chunk.size()); ++row) {
       const auto probabilities = ours.log_probabilities(row);
       totals.add(probabilities, chunk[static_cast<size_t>(done + row + 1)]);
       if (reference) totals.compare(probabilities, reference->log_probabilities(row));
@@ -125,7 +131,10 @@ Result<void> eval_chunk(Evaluated& ours, Evaluated* reference, std::span<const T
 void print(const EvalOptions& options, Totals& totals, int chunks) {
   const auto n = static_cast<double>(totals.count);
   if (options.json) {
-    boost::json::object out{{"perplexity", totals.perplexity()}, {"perplexity_error", totals.error()}, {"chunks", chunks}, {"tokens", totals.count}};
+    boost::json::object out{{"perplexity", totals.perplexity()},
+                            {"perplexity_error", totals.error()},
+                            {"chunks", chunks},
+                            {"tokens", totals.count}};
     if (!options.reference.empty()) {
       out["mean_kld"] = totals.kld / n;
       out["kld_p999"] = totals.kld_p999();
@@ -134,10 +143,11 @@ void print(const EvalOptions& options, Totals& totals, int chunks) {
     fmt::print("{}\n", boost::json::serialize(out));
     return;
   }
-  fmt::print("perplexity {:.4f} +- {:.4f} over {} tokens of {} chunks\n", totals.perplexity(), totals.error(), totals.count, chunks);
+  fmt::print("perplexity {:.4f} +- {:.4f} over {} tokens of {} chunks\n", totals.perplexity(), totals.error(),
+             totals.count, chunks);
   if (!options.reference.empty())
-    fmt::print("against {}: mean KLD {:.6f}, 99.9 % {:.6f}, same top token {:.3f} %\n", options.reference, totals.kld / n, totals.kld_p999(),
-               100.0 * static_cast<double>(totals.same_top) / n);
+    fmt::print("against {}: mean KLD {:.6f}, 99.9 % {:.6f}, same top token {:.3f} %\n", options.reference,
+               totals.kld / n, totals.kld_p999(), 100.0 * static_cast<double>(totals.same_top) / n);
 }
 
 Result<void> eval(EvalOptions& options) {
@@ -150,18 +160,23 @@ Result<void> eval(EvalOptions& options) {
     other.model = options.reference;
     reference.emplace(TRY(Evaluated::create(other)));
     const int a = ours.model().decoder->config().n_vocab, b = reference->model().decoder->config().n_vocab;
-    if (a != b) return fail(Code::kInvalidArgument, "the vocabularies have {} and {} tokens; a reference must be of the same model", a, b);
+    if (a != b)
+      return fail(Code::kInvalidArgument,
+                  "the vocabularies have {} and {} tokens; a reference must be of the same model", a, b);
   }
   const Tokenizer& tokenizer = *ours.model().text.tokenizer;
   const std::vector<Token> tokens = tokenizer.encode(text, {.parse_special = false, .add_bos = true});
   const auto context = static_cast<size_t>(options.model.context);
   int chunks = static_cast<int>(tokens.size() / context);
   if (options.chunks > 0) chunks = std::min(chunks, options.chunks);
-  if (chunks == 0) return fail(Code::kInvalidArgument, "{}: {} tokens do not fill one chunk of {}", options.text, tokens.size(), context);
+  if (chunks == 0)
+    return fail(Code::kInvalidArgument, "{}: {} tokens do not fill one chunk of {}", options.text, tokens.size(),
+                context);
   Totals totals;
   ProgressLine progress("evaluating");
   for (int i = 0; i < chunks; ++i) {
-    std::vector<Token> chunk(tokens.begin() + static_cast<ptrdiff_t>(i * context), tokens.begin() + static_cast<ptrdiff_t>((i + 1) * context));
+    std::vector<Token> chunk(tokens.begin() + static_cast<ptrdiff_t>(i * context),
+                             tokens.begin() + static_cast<ptrdiff_t>((i + 1) * context));
     if (tokenizer.data().add_bos && tokenizer.data().bos != kNoToken) chunk.front() = tokenizer.data().bos;
     TRY(eval_chunk(ours, reference ? &*reference : nullptr, chunk, totals));
     progress.note(fmt::format("[{}/{}] perplexity {:.4f}", i + 1, chunks, totals.perplexity()));
@@ -172,10 +187,12 @@ Result<void> eval(EvalOptions& options) {
 
 std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
-  app.add_option("MODEL", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")->required();
+  app.add_option("MODEL", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")
+      ->required();
   declare_model_options(app, options->model);
   app.add_option("--text", options->text, "The text")->required();
-  app.add_option("--chunks", options->chunks, "Chunks at most (default: all the text has)")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--chunks", options->chunks, "Chunks at most (default: all the text has)")
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--reference", options->reference, "A model to compare with, usually the same one in full precision");
   app.add_flag("--json", options->json, "Print JSON: {perplexity, mean_kld, kld_p999, same_top}");
   return [options] { return eval(*options); };

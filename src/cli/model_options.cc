@@ -9,11 +9,15 @@
 namespace hearth::cli {
 
 void declare_model_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("--threads,-t", options.n_threads, "Threads (default: physical cores, or HEARTH_THREADS)")->check(CLI::Range(1, 1024));
-  app.add_option("--context,-c", options.context, "Positions a conversation may have (default: 4096, or the model's maximum if less)")
+  app.add_option("--threads,-t", options.n_threads, "Threads (default: physical cores, or HEARTH_THREADS)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--context,-c", options.context,
+                 "Positions a conversation may have (default: 4096, or the model's maximum if less)")
       ->check(CLI::Range(1, 1 << 24));
   app.add_option("--kv-type", options.kv_type, "How keys and values are kept: f16 or i8")->capture_default_str();
-  app.add_option("--backend", options.backend, "What computes: cpu, or reference (slow, the definition of every result)")->capture_default_str();
+  app.add_option("--backend", options.backend,
+                 "What computes: cpu, or reference (slow, the definition of every result)")
+      ->capture_default_str();
 }
 
 Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options) {

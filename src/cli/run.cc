@@ -23,7 +23,8 @@ struct RunOptions {
 
 Result<std::string> prompt_from_pipe() {
   std::string text(std::istreambuf_iterator<char>(std::cin), {});
-  if (text.size() > limits::kPromptBytes) return fail(Code::kLimit, "the prompt has {} bytes, the limit is {}", text.size(), limits::kPromptBytes);
+  if (text.size() > limits::kPromptBytes)
+    return fail(Code::kLimit, "the prompt has {} bytes, the limit is {}", text.size(), limits::kPromptBytes);
   if (text.ends_with('\n')) text.pop_back();
   return text;
 }
@@ -44,7 +45,8 @@ Result<void> run(RunOptions& options) {
   const bool interactive = options.prompt.empty() && ::isatty(STDIN_FILENO) != 0;
   if (options.prompt.empty() && !interactive) options.prompt = TRY(prompt_from_pipe());
   if (options.prompt.empty() && !interactive) return fail(Code::kInvalidArgument, "the prompt is empty");
-  if (interactive && options.answer.raw) return fail(Code::kInvalidArgument, "--raw needs a prompt; the chat uses the model's template");
+  if (interactive && options.answer.raw)
+    return fail(Code::kInvalidArgument, "--raw needs a prompt; the chat uses the model's template");
   const std::unique_ptr<Engine> engine = TRY(make_engine(options.answer));
   if (interactive) return chat(*engine, options.answer);
 
@@ -56,15 +58,18 @@ Result<void> run(RunOptions& options) {
     std::fflush(stdout);
   };
   const Answer answer = TRY(answer_prompt(*engine, options.answer, text, interrupt.flag(), show));
-  if (options.json) print_json(answer, options.answer.model.model);
-  else fmt::print("\n");
+  if (options.json)
+    print_json(answer, options.answer.model.model);
+  else
+    fmt::print("\n");
   if (options.answer.stats) fmt::print(stderr, "{}\n", stats_line(answer.usage));
   return {};
 }
 
 std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<RunOptions>();
-  app.add_option("MODEL", options->answer.model.model, "A name in the store, a .gguf file or a Hugging Face folder")->capture_default_str();
+  app.add_option("MODEL", options->answer.model.model, "A name in the store, a .gguf file or a Hugging Face folder")
+      ->capture_default_str();
   app.add_option("PROMPT", options->prompt, "What to answer; without it a chat, or the prompt is read from a pipe");
   declare_answer_options(app, options->answer);
   app.add_flag("--json", options->json, "Print one JSON object: {model, text, finish, usage, timing}");

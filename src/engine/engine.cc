@@ -39,12 +39,16 @@ Result<void> check(const Request& request, int n_vocab, int context) {
   TRY(check(request.sampling));
   if (request.prompt.empty()) return fail(Code::kInvalidArgument, "the prompt is empty");
   if (request.prompt.size() >= static_cast<size_t>(context))
-    return fail(Code::kLimit, "the prompt has {} tokens, the context {}; use a larger --context or a shorter prompt", request.prompt.size(), context);
+    return fail(Code::kLimit, "the prompt has {} tokens, the context {}; use a larger --context or a shorter prompt",
+                request.prompt.size(), context);
   for (const Token token : request.prompt)
-    if (token < 0 || token >= n_vocab) return fail(Code::kInvalidArgument, "the prompt holds token {}, the vocabulary has {}", token, n_vocab);
-  if (request.stop.size() > kStopsMax) return fail(Code::kLimit, "{} stop texts, the limit is {}", request.stop.size(), kStopsMax);
+    if (token < 0 || token >= n_vocab)
+      return fail(Code::kInvalidArgument, "the prompt holds token {}, the vocabulary has {}", token, n_vocab);
+  if (request.stop.size() > kStopsMax)
+    return fail(Code::kLimit, "{} stop texts, the limit is {}", request.stop.size(), kStopsMax);
   for (const std::string& stop : request.stop)
-    if (stop.empty() || stop.size() > kStopBytes) return fail(Code::kInvalidArgument, "a stop text has {} bytes; use 1 to {}", stop.size(), kStopBytes);
+    if (stop.empty() || stop.size() > kStopBytes)
+      return fail(Code::kInvalidArgument, "a stop text has {} bytes; use 1 to {}", stop.size(), kStopBytes);
   if (request.max_tokens < -1) return fail(Code::kInvalidArgument, "max_tokens is {}", request.max_tokens);
   return {};
 }
@@ -100,7 +104,10 @@ std::optional<Piece> Stream::next_for(std::chrono::milliseconds timeout) {
 // A request from admission to its end.
 struct Engine::Active {
   Active(Request r, const Tokenizer& tokenizer, std::shared_ptr<Stream::Shared> s)
-      : request(std::move(r)), shared(std::move(s)), sampler(request.sampling), detokenizer(tokenizer, request.special) {}
+      : request(std::move(r)),
+        shared(std::move(s)),
+        sampler(request.sampling),
+        detokenizer(tokenizer, request.special) {}
   Request request;
   std::shared_ptr<Stream::Shared> shared;
   Sampler sampler;
@@ -112,7 +119,9 @@ struct Engine::Active {
   Clock::time_point submitted = Clock::now(), admitted{}, first_token{};
   bool finished = false;
 
-  [[nodiscard]] int waiting(const SequenceStore& store) const { return static_cast<int>(tokens.size()) - store.length(sequence); }
+  [[nodiscard]] int waiting(const SequenceStore& store) const {
+    return static_cast<int>(tokens.size()) - store.length(sequence);
+  }
 };
 
 Engine::Engine(Model model, const EngineOptions& options) : model_(std::move(model)), options_(options) {}
@@ -124,9 +133,12 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
   std::unique_ptr<Engine> engine(new Engine(std::move(model), options));
   const Decoder& decoder = *engine->model_.decoder;
   const int64_t positions = int64_t{decoder.context()} * options.parallel;
-  if (positions > limits::kContext) return fail(Code::kLimit, "{} sequences of {} positions; the limit is {} together", options.parallel, decoder.context(), limits::kContext);
+  if (positions > limits::kContext)
+    return fail(Code::kLimit, "{} sequences of {} positions; the limit is {} together", options.parallel,
+                decoder.context(), limits::kContext);
   engine->store_ = TRY(SequenceStore::create(*engine->model_.backend, decoder.config(),
-                                             {.kv_type = options.kv_type, .positions_max = static_cast<int>(positions),
+                                             {.kv_type = options.kv_type,
+                                              .positions_max = static_cast<int>(positions),
                                               .sequences_max = options.parallel + kIdleMax}));
   engine->thread_ = std::jthread([raw = engine.get()](std::stop_token stop) { raw->work(std::move(stop)); });
   return engine;
@@ -135,7 +147,8 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
 Engine::~Engine() {
   thread_.request_stop();
   if (thread_.joinable()) thread_.join();
-  for (auto* list : {&active_}) for (auto& active : *list) active->shared->end(Finish::kCancelled, active->usage);
+  for (auto* list : {&active_})
+    for (auto& active : *list) active->shared->end(Finish::kCancelled, active->usage);
   for (auto& waiting : queue_) waiting->shared->end(Finish::kCancelled, waiting->usage);
 }
 
@@ -147,7 +160,8 @@ Result<std::unique_ptr<Stream>> Engine::submit(Request request) {
   active->tokens = active->request.prompt;
   active->usage.prompt_tokens = static_cast<int>(active->tokens.size());
   const std::scoped_lock lock(mutex_);
-  if (static_cast<int>(queue_.size()) >= options_.queue_max) return fail(Code::kBusy, "{} requests wait already; try again later", queue_.size());
+  if (static_cast<int>(queue_.size()) >= options_.queue_max)
+    return fail(Code::kBusy, "{} requests wait already; try again later", queue_.size());
   queue_.push_back(std::move(active));
   wake_.notify_one();
   return stream;
@@ -201,7 +215,8 @@ Result<void> Engine::admit(Active& active) {
     active.sequence = idle_[best].sequence;
     idle_.erase(idle_.begin() + static_cast<ptrdiff_t>(best));
     // At least the last token runs again, for its logits.
-    active.usage.cached_tokens = store_->truncate(active.sequence, static_cast<int>(std::min(best_length, prompt.size() - 1)));
+    active.usage.cached_tokens =
+        store_->truncate(active.sequence, static_cast<int>(std::min(best_length, prompt.size() - 1)));
     return {};
   }
   auto sequence = store_->open();

@@ -21,7 +21,7 @@
 namespace hearth {
 
 struct Request {
-  std::vector<Token> prompt;      // at least one token
+  std::vector<Token> prompt;  // at least one token
   SamplingOptions sampling;
   int max_tokens = -1;            // -1: until the model ends or the context is full
   std::vector<std::string> stop;  // texts that end the answer; not part of it
@@ -47,8 +47,8 @@ struct Usage {
 
 // What next() returns: text of one or more tokens, or the end.
 struct Piece {
-  std::string text;            // whole characters, may be empty
-  std::vector<Token> tokens;   // generated since the last piece
+  std::string text;           // whole characters, may be empty
+  std::vector<Token> tokens;  // generated since the last piece
   bool done = false;
   Finish finish = Finish::kEnd;  // if done
   Usage usage;                   // if done
@@ -73,10 +73,10 @@ class Stream {
 };
 
 struct EngineOptions {
-  int parallel = 1;               // sequences at once
+  int parallel = 1;  // sequences at once
   KvType kv_type = KvType::kF16;
-  int queue_max = 64;             // requests waiting; more are refused with kBusy
-  int prefill_max = 512;          // rows of one chunk of a prompt
+  int queue_max = 64;     // requests waiting; more are refused with kBusy
+  int prefill_max = 512;  // rows of one chunk of a prompt
 };
 
 class Engine {

@@ -9,7 +9,8 @@ using Shares = std::vector<std::pair<int, int>>;
 
 Shares compose(std::vector<Runnable> runnables, int rows_max, int prefill_max = 512, size_t first = 0) {
   Shares out;
-  for (const Share share : compose_step(runnables, rows_max, prefill_max, first)) out.emplace_back(share.index, share.count);
+  for (const Share share : compose_step(runnables, rows_max, prefill_max, first))
+    out.emplace_back(share.index, share.count);
   return out;
 }
 

@@ -29,12 +29,15 @@ Result<TextSide> load_text(const Checkpoint& checkpoint) {
   TextSide text;
   text.tokenizer = TRY(Tokenizer::create(std::move(files.tokenizer)));
   if (files.chat_template.empty()) return text;
-  if (auto parsed = ChatTemplate::parse(files.chat_template)) text.chat_template = std::make_unique<const ChatTemplate>(std::move(*parsed));
-  else text.template_error = parsed.error();
+  if (auto parsed = ChatTemplate::parse(files.chat_template))
+    text.chat_template = std::make_unique<const ChatTemplate>(std::move(*parsed));
+  else
+    text.template_error = parsed.error();
   return text;
 }
 
-Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, const DecoderOptions& options) {
+Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend,
+                         const DecoderOptions& options) {
   Model model;
   model.checkpoint = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
   model.text = TRY(load_text(*model.checkpoint));
@@ -44,16 +47,20 @@ Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Back
   model.decoder = std::move(*decoder);
   const int n_tokens = model.text.tokenizer->n_vocab(), n_vocab = model.decoder->config().n_vocab;
   if (n_tokens > n_vocab)
-    return fail(Code::kMalformed, "{}: the tokenizer has {} tokens, the embedding only {} rows", path.string(), n_tokens, n_vocab);
+    return fail(Code::kMalformed, "{}: the tokenizer has {} tokens, the embedding only {} rows", path.string(),
+                n_tokens, n_vocab);
   return model;
 }
 
 Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages, ChatTemplateOptions options) {
   if (text.template_error) return within("the model's chat template", *text.template_error);
   if (!text.chat_template)
-    return fail(Code::kUnsupported, "the model has no chat template (a base model); give it plain text to go on from with --raw");
+    return fail(Code::kUnsupported,
+                "the model has no chat template (a base model); give it plain text to go on from with --raw");
   const TokenizerData& data = text.tokenizer->data();
-  auto token_text = [&](Token token) { return token == kNoToken ? std::string() : data.tokens[static_cast<size_t>(token)]; };
+  auto token_text = [&](Token token) {
+    return token == kNoToken ? std::string() : data.tokens[static_cast<size_t>(token)];
+  };
   options.bos_token = token_text(data.bos);
   options.eos_token = token_text(data.eos);
   return text.chat_template->render(messages, options);

@@ -28,10 +28,12 @@ struct Model {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
 };
-Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, const DecoderOptions& options);
+Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend,
+                         const DecoderOptions& options);
 
 // The prompt of a conversation by the model's own template; kUnsupported if it has none (a base model), with what to do instead.
-Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages, ChatTemplateOptions options = {});
+Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages,
+                                ChatTemplateOptions options = {});
 // Tokens of a rendered prompt: BOS where the model wants it and the text does not begin with it already.
 std::vector<Token> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt);
 

@@ -26,9 +26,11 @@ int pages_for(int positions) { return (positions + kKvPagePositions - 1) / kKvPa
 
 }  // namespace
 
-SequenceStore::SequenceStore(Backend& backend, const DecoderConfig& config, KvType kv_type) : backend_(backend), kv_type_(kv_type) {
+SequenceStore::SequenceStore(Backend& backend, const DecoderConfig& config, KvType kv_type)
+    : backend_(backend), kv_type_(kv_type) {
   for (const LayerConfig& layer : config.layers) {
-    KvLayer kv{.buffer = nullptr, .page_stride = 0, .offset = page_bytes_, .type = kv_type, .n_kv_heads = 0, .head_dim = 0};
+    KvLayer kv{
+        .buffer = nullptr, .page_stride = 0, .offset = page_bytes_, .type = kv_type, .n_kv_heads = 0, .head_dim = 0};
     state_offsets_.push_back(-1);
     if (layer.mixer == Mixer::kAttention) {
       kv.n_kv_heads = layer.n_kv_heads;
@@ -50,7 +52,8 @@ int64_t SequenceStore::page_bytes(const Backend& backend, const DecoderConfig& c
   return bytes;
 }
 
-Result<std::unique_ptr<SequenceStore>> SequenceStore::create(Backend& backend, const DecoderConfig& config, const SequenceOptions& options) {
+Result<std::unique_ptr<SequenceStore>> SequenceStore::create(Backend& backend, const DecoderConfig& config,
+                                                             const SequenceOptions& options) {
   std::unique_ptr<SequenceStore> store(new SequenceStore(backend, config, options.kv_type));
   // Each sequence may leave its last page partly empty.
   const int n_pages = pages_for(options.positions_max) + options.sequences_max;
@@ -72,13 +75,19 @@ SequenceStore::Sequence& SequenceStore::at(SequenceId id) {
   CHECK(id >= 0 && static_cast<size_t>(id) < sequences_.size() && sequences_[static_cast<size_t>(id)].open);
   return sequences_[static_cast<size_t>(id)];
 }
-const SequenceStore::Sequence& SequenceStore::at(SequenceId id) const { return const_cast<SequenceStore*>(this)->at(id); }
+const SequenceStore::Sequence& SequenceStore::at(SequenceId id) const {
+  return const_cast<SequenceStore*>(this)->at(id);
+}
 
 int SequenceStore::length(SequenceId id) const { return at(id).length; }
 
 SequenceRows SequenceStore::rows(SequenceId id, int first_row, int count) const {
   const Sequence& sequence = at(id);
-  return {.first_row = first_row, .count = count, .position = sequence.length, .pages = sequence.pages, .state_slot = sequence.slot};
+  return {.first_row = first_row,
+          .count = count,
+          .position = sequence.length,
+          .pages = sequence.pages,
+          .state_slot = sequence.slot};
 }
 
 Result<SequenceId> SequenceStore::open() {
@@ -106,11 +115,13 @@ Result<void> SequenceStore::reserve(SequenceId id, int count) {
   const int have = static_cast<int>(sequence.pages.size());
   const int need = pages_for(sequence.length + count);
   const auto last = static_cast<size_t>(sequence.length / kKvPagePositions);
-  const bool copy_last = count > 0 && sequence.length % kKvPagePositions != 0 && page_references_[static_cast<size_t>(sequence.pages[last])] > 1;
+  const bool copy_last = count > 0 && sequence.length % kKvPagePositions != 0 &&
+                         page_references_[static_cast<size_t>(sequence.pages[last])] > 1;
   const int take = std::max(0, need - have) + (copy_last ? 1 : 0);
   if (take > free_pages())
-    return fail(Code::kLimit, "the KV cache is full: {} more positions need {} pages of {}, {} are free; use a larger --context", count, take,
-                kKvPagePositions, free_pages());
+    return fail(Code::kLimit,
+                "the KV cache is full: {} more positions need {} pages of {}, {} are free; use a larger --context",
+                count, take, kKvPagePositions, free_pages());
   auto take_page = [&] {
     const int32_t page = free_pages_.back();
     free_pages_.pop_back();
@@ -160,8 +171,10 @@ int SequenceStore::truncate(SequenceId id, int length) {
       sequence.checkpoints.pop_back();
     }
     length = sequence.checkpoints.empty() ? 0 : sequence.checkpoints.back().position;
-    if (sequence.checkpoints.empty()) clear_slot(sequence.slot);
-    else copy_slot(sequence.checkpoints.back().slot, sequence.slot);
+    if (sequence.checkpoints.empty())
+      clear_slot(sequence.slot);
+    else
+      copy_slot(sequence.checkpoints.back().slot, sequence.slot);
   }
   sequence.length = length;
   while (static_cast<int>(sequence.pages.size()) > pages_for(length)) {
@@ -204,10 +217,15 @@ void SequenceStore::checkpoint(Sequence& sequence) {
 
 Result<std::vector<std::byte>> SequenceStore::export_state(SequenceId id, int first_layer, int end_layer) const {
   if (first_layer < 0 || first_layer >= end_layer || end_layer > static_cast<int>(kv_layers_.size()))
-    return fail(Code::kInvalidArgument, "layers {} to {} of {} cannot be exported", first_layer, end_layer, kv_layers_.size());
+    return fail(Code::kInvalidArgument, "layers {} to {} of {} cannot be exported", first_layer, end_layer,
+                kv_layers_.size());
   const Sequence& sequence = at(id);
-  const StateHeader header{kMagic, kVersion, static_cast<uint32_t>(kv_type_), static_cast<uint32_t>(first_layer),
-                           static_cast<uint32_t>(end_layer), static_cast<uint32_t>(sequence.length)};
+  const StateHeader header{kMagic,
+                           kVersion,
+                           static_cast<uint32_t>(kv_type_),
+                           static_cast<uint32_t>(first_layer),
+                           static_cast<uint32_t>(end_layer),
+                           static_cast<uint32_t>(sequence.length)};
   std::vector<std::byte> out(sizeof header);
   std::memcpy(out.data(), &header, sizeof header);
   auto append = [&](const Buffer& buffer, int64_t offset, int64_t bytes) {
@@ -218,7 +236,8 @@ Result<std::vector<std::byte>> SequenceStore::export_state(SequenceId id, int fi
   for (int layer = first_layer; layer < end_layer; ++layer) {
     const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
     if (kv.n_kv_heads == 0) {
-      append(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4, state_bytes(layer));
+      append(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4,
+             state_bytes(layer));
       continue;
     }
     for (int page = 0; page < pages_for(sequence.length); ++page)
@@ -228,19 +247,25 @@ Result<std::vector<std::byte>> SequenceStore::export_state(SequenceId id, int fi
 }
 
 int64_t SequenceStore::state_bytes(int layer) const {
-  const auto next = std::ranges::find_if(state_offsets_.begin() + layer + 1, state_offsets_.end(), [](int64_t offset) { return offset >= 0; });
+  const auto next = std::ranges::find_if(state_offsets_.begin() + layer + 1, state_offsets_.end(),
+                                         [](int64_t offset) { return offset >= 0; });
   const int64_t end = next == state_offsets_.end() ? state_floats_ : *next;
   return (end - state_offsets_[static_cast<size_t>(layer)]) * 4;
 }
 
 Result<SequenceId> SequenceStore::import_state(std::span<const std::byte> bytes, SequenceId into) {
   StateHeader header;
-  if (bytes.size() < sizeof header) return fail(Code::kMalformed, "sequence state: {} bytes, the header alone has {}", bytes.size(), sizeof header);
+  if (bytes.size() < sizeof header)
+    return fail(Code::kMalformed, "sequence state: {} bytes, the header alone has {}", bytes.size(), sizeof header);
   std::memcpy(&header, bytes.data(), sizeof header);
-  if (header.magic != kMagic || header.version != kVersion) return fail(Code::kMalformed, "sequence state: not one, or of another version");
-  if (header.kv_type != static_cast<uint32_t>(kv_type_)) return fail(Code::kInvalidArgument, "sequence state: its KV type differs from this one's");
-  if (header.first_layer >= header.end_layer || header.end_layer > kv_layers_.size() || header.length > limits::kContext)
-    return fail(Code::kMalformed, "sequence state: layers {} to {}, length {}", header.first_layer, header.end_layer, header.length);
+  if (header.magic != kMagic || header.version != kVersion)
+    return fail(Code::kMalformed, "sequence state: not one, or of another version");
+  if (header.kv_type != static_cast<uint32_t>(kv_type_))
+    return fail(Code::kInvalidArgument, "sequence state: its KV type differs from this one's");
+  if (header.first_layer >= header.end_layer || header.end_layer > kv_layers_.size() ||
+      header.length > limits::kContext)
+    return fail(Code::kMalformed, "sequence state: layers {} to {}, length {}", header.first_layer, header.end_layer,
+                header.length);
   const int length = static_cast<int>(header.length), n_pages = pages_for(length);
   int64_t expected = sizeof header;
   for (int layer = static_cast<int>(header.first_layer); layer < static_cast<int>(header.end_layer); ++layer) {
@@ -248,10 +273,13 @@ Result<SequenceId> SequenceStore::import_state(std::span<const std::byte> bytes,
     expected += kv.n_kv_heads == 0 ? state_bytes(layer) : n_pages * backend_.kv_page_bytes(kv);
   }
   if (expected != static_cast<int64_t>(bytes.size()))
-    return fail(Code::kMalformed, "sequence state: {} bytes, {} positions of these layers have {}", bytes.size(), length, expected);
+    return fail(Code::kMalformed, "sequence state: {} bytes, {} positions of these layers have {}", bytes.size(),
+                length, expected);
   const bool fresh = into < 0;
-  if (fresh) into = TRY(open());
-  else if (at(into).length != length) return fail(Code::kInvalidArgument, "sequence state: {} positions, the sequence has {}", length, at(into).length);
+  if (fresh)
+    into = TRY(open());
+  else if (at(into).length != length)
+    return fail(Code::kInvalidArgument, "sequence state: {} positions, the sequence has {}", length, at(into).length);
   if (fresh) {
     if (auto room = reserve(into, length); !room) {
       release(into);
@@ -268,7 +296,8 @@ Result<SequenceId> SequenceStore::import_state(std::span<const std::byte> bytes,
   for (int layer = static_cast<int>(header.first_layer); layer < static_cast<int>(header.end_layer); ++layer) {
     const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
     if (kv.n_kv_heads == 0) {
-      take(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4, state_bytes(layer));
+      take(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4,
+           state_bytes(layer));
       continue;
     }
     for (int page = 0; page < n_pages; ++page)

@@ -24,7 +24,8 @@ struct SequenceOptions {
 class SequenceStore {
  public:
   // Memory for all pages is reserved now and taken as it is written.
-  static Result<std::unique_ptr<SequenceStore>> create(Backend& backend, const DecoderConfig& config, const SequenceOptions& options);
+  static Result<std::unique_ptr<SequenceStore>> create(Backend& backend, const DecoderConfig& config,
+                                                       const SequenceOptions& options);
 
   // kBusy if sequences_max are open.
   Result<SequenceId> open();
@@ -68,8 +69,8 @@ class SequenceStore {
     bool open = false;
     int length = 0;
     std::vector<int32_t> pages;
-    int32_t slot = -1;                      // recurrent state
-    std::vector<Checkpoint> checkpoints;    // oldest first
+    int32_t slot = -1;                    // recurrent state
+    std::vector<Checkpoint> checkpoints;  // oldest first
   };
 
   SequenceStore(Backend& backend, const DecoderConfig& config, KvType kv_type);
@@ -84,12 +85,12 @@ class SequenceStore {
 
   Backend& backend_;
   KvType kv_type_;
-  std::vector<KvLayer> kv_layers_;        // n_kv_heads 0 for recurrent layers
+  std::vector<KvLayer> kv_layers_;  // n_kv_heads 0 for recurrent layers
   int64_t page_bytes_ = 0;
   std::unique_ptr<Buffer> pages_, states_;
   std::vector<int32_t> page_references_, free_pages_, free_slots_;
   int64_t state_floats_ = 0;
-  std::vector<int64_t> state_offsets_;    // floats, -1 for attention layers
+  std::vector<int64_t> state_offsets_;  // floats, -1 for attention layers
   std::vector<Sequence> sequences_;
 };
 

@@ -20,7 +20,9 @@ class SequenceTest : public testing::TestWithParam<KvType> {
  protected:
   void SetUp() override {
     backend_ = create_backend("reference", {.n_threads = 1, .isa = {}}).value();
-    store_ = SequenceStore::create(*backend_, config(), {.kv_type = GetParam(), .positions_max = 320, .sequences_max = 4}).value();
+    store_ =
+        SequenceStore::create(*backend_, config(), {.kv_type = GetParam(), .positions_max = 320, .sequences_max = 4})
+            .value();
   }
 
   // Writes `count` positions whose keys and values are their position plus `mark`, and a recurrent state of the same.
@@ -35,12 +37,14 @@ class SequenceTest : public testing::TestWithParam<KvType> {
     const SequenceRows sequence = store_->rows(id, 0, count);
     backend_->kv_write(store_->kv(0), k, k, {&sequence, 1});
     const std::vector<float> state(16, static_cast<float>(store_->length(id) + count) + mark);
-    backend_->upload(store_->states(), (sequence.state_slot * store_->state_stride() + store_->state_offset(1)) * 4, std::as_bytes(std::span(state)));
+    backend_->upload(store_->states(), (sequence.state_slot * store_->state_stride() + store_->state_offset(1)) * 4,
+                     std::as_bytes(std::span(state)));
     store_->advance(id, count);
   }
   float state(SequenceId id) {
     float value;
-    backend_->download(store_->states(), (store_->rows(id, 0, 1).state_slot * store_->state_stride() + store_->state_offset(1)) * 4,
+    backend_->download(store_->states(),
+                       (store_->rows(id, 0, 1).state_slot * store_->state_stride() + store_->state_offset(1)) * 4,
                        std::as_writable_bytes(std::span(&value, 1)));
     return value;
   }

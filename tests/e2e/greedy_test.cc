@@ -7,9 +7,10 @@
 
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "model/decoder.h"
 #include "model/sequence.h"
 #include "support/real_model.h"
-#include "model/decoder.h"
+#include "text/tokenizer.h"
 
 namespace hearth {
 namespace {
@@ -39,9 +40,12 @@ TEST(Greedy, FollowsLlamaCppUntilTwoTokensAreAsLikely) {
   std::unique_ptr<Decoder> decoder;
   {
     std::vector<std::vector<float>> memory;
-    decoder = Decoder::load(in_f32(original, memory), *backend, {.context = 512, .rows_max = 0, .progress = {}}).value();
+    decoder =
+        Decoder::load(in_f32(original, memory), *backend, {.context = 512, .rows_max = 0, .progress = {}}).value();
   }
-  auto store = SequenceStore::create(*backend, decoder->config(), {.kv_type = KvType::kF16, .positions_max = 512, .sequences_max = 1}).value();
+  auto store = SequenceStore::create(*backend, decoder->config(),
+                                     {.kv_type = KvType::kF16, .positions_max = 512, .sequences_max = 1})
+                   .value();
   std::vector<float> logits(static_cast<size_t>(decoder->config().n_vocab));
   int equal = 0;
   for (const auto& golden_case : golden.at("cases").as_array()) {
@@ -64,7 +68,8 @@ TEST(Greedy, FollowsLlamaCppUntilTwoTokensAreAsLikely) {
       if (best != theirs) {
         const float ours = logits[static_cast<size_t>(best)] - logits[static_cast<size_t>(theirs)];
         const double gap = gaps[step].to_number<double>();
-        std::printf("prompt of %zu tokens, step %zu: our gap %.3f, theirs %.3f\n", golden_case.at("prompt").as_array().size(), step, ours, gap);
+        std::printf("prompt of %zu tokens, step %zu: our gap %.3f, theirs %.3f\n",
+                    golden_case.at("prompt").as_array().size(), step, ours, gap);
         EXPECT_LT(gap, 0.05) << "step " << step;
         break;
       }

@@ -22,7 +22,9 @@ class Runner {
  public:
   Runner(const Model& model, KvType kv_type)
       : model_(model),
-        store_(SequenceStore::create(*model.backend, model.decoder->config(), {.kv_type = kv_type, .positions_max = 4096, .sequences_max = 8}).value()) {}
+        store_(SequenceStore::create(*model.backend, model.decoder->config(),
+                                     {.kv_type = kv_type, .positions_max = 4096, .sequences_max = 8})
+                   .value()) {}
 
   // Logits after the prompt, run in chunks of `chunk` rows.
   std::vector<float> alone(std::span<const Token> tokens, int chunk) {
@@ -53,7 +55,8 @@ class Runner {
       std::vector<SequenceRows> rows;
       int32_t wanted = 0;
       for (size_t i = 0; i < prompts.size(); ++i) {
-        const int done = store_->length(ids[i]), count = std::min(chunk + static_cast<int>(i), static_cast<int>(prompts[i].size()) - done);
+        const int done = store_->length(ids[i]),
+                  count = std::min(chunk + static_cast<int>(i), static_cast<int>(prompts[i].size()) - done);
         if (count <= 0) continue;
         EXPECT_TRUE(store_->reserve(ids[i], count));
         rows.push_back(store_->rows(ids[i], static_cast<int>(tokens.size()), count));
@@ -79,9 +82,11 @@ TEST_P(OneAnswerTest, ChunksThreadsAndNeighboursChangeNoBit) {
   const auto tokens = prompt(300, 1);  // crosses page and segment borders
   const Model one_thread = load_tiny_model({}, 1), two_threads = load_tiny_model({}, 2);
   const std::vector<float> expected = Runner(one_thread, GetParam()).alone(tokens, 512);
-  for (const int chunk : {1, 7, 32, 512}) EXPECT_EQ(Runner(two_threads, GetParam()).alone(tokens, chunk), expected) << "chunks of " << chunk;
+  for (const int chunk : {1, 7, 32, 512})
+    EXPECT_EQ(Runner(two_threads, GetParam()).alone(tokens, chunk), expected) << "chunks of " << chunk;
   EXPECT_EQ(Runner(one_thread, GetParam()).alone(tokens, 100), expected);
-  std::vector<std::vector<Token>> prompts{prompt(50, 2), prompt(300, 3), tokens, prompt(7, 4), prompt(200, 5), prompt(333, 6)};
+  std::vector<std::vector<Token>> prompts{prompt(50, 2), prompt(300, 3), tokens,
+                                          prompt(7, 4),  prompt(200, 5), prompt(333, 6)};
   EXPECT_EQ(Runner(two_threads, GetParam()).together(prompts, 2, 40), expected) << "in a batch of five others";
 }
 

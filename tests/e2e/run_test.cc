@@ -16,14 +16,16 @@ test::ProgramResult hearth_program(std::vector<std::string> arguments, const std
 std::string model() { return test::real_model().value_or("no tiny model").string(); }
 
 TEST(Run, AnswersAPromptOnStdoutAndNothingElse) {
-  const auto result = hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0", "--max-tokens", "2"});
+  const auto result =
+      hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0", "--max-tokens", "2"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out, " Paris.\n");
   EXPECT_EQ(result.err, "");
 }
 
 TEST(Run, PromptFromAPipeAndJson) {
-  const auto result = hearth_program({"run", model(), "--raw", "--temperature", "0", "--max-tokens", "2", "--json"}, "The capital of France is\n");
+  const auto result = hearth_program({"run", model(), "--raw", "--temperature", "0", "--max-tokens", "2", "--json"},
+                                     "The capital of France is\n");
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto answer = parse_json(result.out).value();
   EXPECT_EQ(answer.at("text").as_string(), " Paris.");
@@ -33,8 +35,8 @@ TEST(Run, PromptFromAPipeAndJson) {
 
 TEST(Run, SameSeedSameAnswerWhateverTheThreads) {
   auto ask = [](std::string seed, std::string threads) {
-    return hearth_program({"run", model(), "Once upon a time", "--raw", "--temperature", "1.5", "--top-k", "0", "--seed", seed, "--threads", threads,
-                           "--max-tokens", "24"})
+    return hearth_program({"run", model(), "Once upon a time", "--raw", "--temperature", "1.5", "--top-k", "0",
+                           "--seed", seed, "--threads", threads, "--max-tokens", "24"})
         .out;
   };
   const std::string answer = ask("7", "1");
@@ -43,12 +45,14 @@ TEST(Run, SameSeedSameAnswerWhateverTheThreads) {
 }
 
 TEST(Run, StopTextEndsTheAnswerAndIsNotPartOfIt) {
-  const auto result = hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0", "--max-tokens", "20", "--stop", "s."});
+  const auto result = hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0",
+                                      "--max-tokens", "20", "--stop", "s."});
   EXPECT_EQ(result.out, " Pari\n");
 }
 
 TEST(Run, TheChatTemplateIsUsedUnlessRaw) {
-  const auto result = hearth_program({"run", model(), "Say hello.", "--temperature", "0", "--max-tokens", "12", "--stats"});
+  const auto result =
+      hearth_program({"run", model(), "Say hello.", "--temperature", "0", "--max-tokens", "12", "--stats"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out.find("<|im_"), std::string::npos) << "control tokens are not text";
   EXPECT_NE(result.err.find("tokens/s"), std::string::npos);
@@ -62,7 +66,8 @@ TEST(Run, ErrorsNameTheRemedyAndHaveTheirExitCodes) {
   const auto usage = hearth_program({"run", model(), "hi", "--temperature", "-3"});
   EXPECT_EQ(usage.exit_code, 2);
   EXPECT_NE(usage.err.find("-3"), std::string::npos) << usage.err;
-  const auto too_long = hearth_program({"run", model(), "one two three four five six seven eight nine ten", "--raw", "--context", "4"});
+  const auto too_long =
+      hearth_program({"run", model(), "one two three four five six seven eight nine ten", "--raw", "--context", "4"});
   EXPECT_EQ(too_long.exit_code, 75);
   EXPECT_NE(too_long.err.find("--context"), std::string::npos) << too_long.err;
   const auto empty = hearth_program({"run", model(), "--raw"}, "");
@@ -70,15 +75,19 @@ TEST(Run, ErrorsNameTheRemedyAndHaveTheirExitCodes) {
 }
 
 TEST(Run, AFullContextEndsTheAnswer) {
-  const auto result = hearth_program({"run", model(), "Count: one, two, three,", "--raw", "--context", "24", "--temperature", "0", "--json"});
+  const auto result = hearth_program(
+      {"run", model(), "Count: one, two, three,", "--raw", "--context", "24", "--temperature", "0", "--json"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto answer = parse_json(result.out).value();
   EXPECT_EQ(answer.at("finish").as_string(), "context");
-  EXPECT_EQ(answer.at("usage").at("completion_tokens").to_number<int>() + answer.at("usage").at("prompt_tokens").to_number<int>(), 24);
+  EXPECT_EQ(answer.at("usage").at("completion_tokens").to_number<int>() +
+                answer.at("usage").at("prompt_tokens").to_number<int>(),
+            24);
 }
 
 TEST(Bench, PrintsTheContractsJson) {
-  const auto result = hearth_program({"bench", model(), "--prompt", "16", "--gen", "4", "--depth", "8", "--batch", "1,2", "--repeat", "1", "--json"});
+  const auto result = hearth_program(
+      {"bench", model(), "--prompt", "16", "--gen", "4", "--depth", "8", "--batch", "1,2", "--repeat", "1", "--json"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto report = parse_json(result.out).value();
   std::vector<std::string> tests;
@@ -93,7 +102,8 @@ TEST(Bench, PrintsTheContractsJson) {
 
 TEST(Eval, AgreesWithLlamaPerplexity) {
   constexpr double kLlamaPerplexity = 68.1643;  // llama-perplexity -f scripts.txt -c 256 --chunks 8
-  const auto result = hearth_program({"eval", model(), "--text", HEARTH_TEST_DATA "/tokenizer/scripts.txt", "--context", "256", "--chunks", "8", "--json"});
+  const auto result = hearth_program({"eval", model(), "--text", HEARTH_TEST_DATA "/tokenizer/scripts.txt", "--context",
+                                      "256", "--chunks", "8", "--json"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const double perplexity = parse_json(result.out).value().at("perplexity").to_number<double>();
   EXPECT_NEAR(perplexity / kLlamaPerplexity, 1.0, 0.005);
@@ -101,7 +111,8 @@ TEST(Eval, AgreesWithLlamaPerplexity) {
 
 TEST(Eval, AModelDoesNotDivergeFromItself) {
   const auto result =
-      hearth_program({"eval", model(), "--reference", model(), "--text", HEARTH_TEST_DATA "/tokenizer/scripts.txt", "--context", "64", "--chunks", "2", "--json"});
+      hearth_program({"eval", model(), "--reference", model(), "--text", HEARTH_TEST_DATA "/tokenizer/scripts.txt",
+                      "--context", "64", "--chunks", "2", "--json"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto report = parse_json(result.out).value();
   EXPECT_EQ(report.at("mean_kld").to_number<double>(), 0.0);

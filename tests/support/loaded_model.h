@@ -11,7 +11,8 @@ namespace hearth {
 inline Model load_tiny_model(std::string_view isa = {}, int n_threads = 2) {
   const auto path = test::real_model();
   if (!path) {
-    ADD_FAILURE() << "the tiny model is not there; ./dev test fetches it, or: HEARTH_HOME=$PWD/build/home ./dev fetch tiny";
+    ADD_FAILURE()
+        << "the tiny model is not there; ./dev test fetches it, or: HEARTH_HOME=$PWD/build/home ./dev fetch tiny";
     std::exit(1);
   }
   auto backend = create_backend("cpu", {.n_threads = n_threads, .isa = std::string(isa)});

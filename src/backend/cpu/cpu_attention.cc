@@ -20,13 +20,15 @@ namespace {
 
 constexpr int kSegmentPages = 8;
 constexpr int kSegmentPositions = kSegmentPages * kPagePositions;
-constexpr int64_t kTileFloats = 8192;  // queries of a tile: 32 KiB, so that they and one page stay in a first- or second-level cache
+constexpr int64_t kTileFloats =
+    8192;  // queries of a tile: 32 KiB, so that they and one page stay in a first- or second-level cache
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 // Byte offsets within one KV head's part of a page.
 struct HeadLayout {
   explicit HeadLayout(const KvLayer& layer)
-      : i8(layer.type == KvType::kI8), half(int64_t{layer.head_dim} * kPagePositions * (i8 ? 1 : 2) + (i8 ? kPagePositions * 4 : 0)) {}
+      : i8(layer.type == KvType::kI8),
+        half(int64_t{layer.head_dim} * kPagePositions * (i8 ? 1 : 2) + (i8 ? kPagePositions * 4 : 0)) {}
   bool i8;
   int64_t half;  // bytes of the keys (codes, then scales); the values' are as many
   [[nodiscard]] int64_t bytes() const { return 2 * half; }
@@ -48,15 +50,18 @@ void write_i8(const float* from, int head_dim, int64_t first, int64_t stride, in
     codes[first + d * stride] = usable ? static_cast<int8_t>(std::nearbyint(from[d] * inverse)) : int8_t{0};
 }
 
-void write_row(const Kernels& kernels, const KvLayer& layer, const float* k, const float* v, int32_t page, int slot, uint16_t* scratch) {
+void write_row(const Kernels& kernels, const KvLayer& layer, const float* k, const float* v, int32_t page, int slot,
+               uint16_t* scratch) {
   const HeadLayout layout(layer);
   const int hd = layer.head_dim;
   for (int head = 0; head < layer.n_kv_heads; ++head, k += hd, v += hd) {
     std::byte* keys = head_data(layer, page, head);
     std::byte* values = keys + layout.half;
     if (layout.i8) {
-      write_i8(k, hd, slot, kPagePositions, reinterpret_cast<int8_t*>(keys), reinterpret_cast<float*>(keys + layout.scales(layer)) + slot);
-      write_i8(v, hd, int64_t{slot} * hd, 1, reinterpret_cast<int8_t*>(values), reinterpret_cast<float*>(values + layout.scales(layer)) + slot);
+      write_i8(k, hd, slot, kPagePositions, reinterpret_cast<int8_t*>(keys),
+               reinterpret_cast<float*>(keys + layout.scales(layer)) + slot);
+      write_i8(v, hd, int64_t{slot} * hd, 1, reinterpret_cast<int8_t*>(values),
+               reinterpret_cast<float*>(values + layout.scales(layer)) + slot);
       continue;
     }
     kernels.f32_to_f16(k, hd, scratch);
@@ -104,12 +109,16 @@ struct Tile {
   [[nodiscard]] int n() const { return count * group; }
   [[nodiscard]] int head_dim() const { return layer->head_dim; }
   [[nodiscard]] int position(int token) const { return sequence->position + first + token; }
-  [[nodiscard]] int first_key(int token) const { return params->window > 0 ? std::max(0, position(token) - params->window + 1) : 0; }
+  [[nodiscard]] int first_key(int token) const {
+    return params->window > 0 ? std::max(0, position(token) - params->window + 1) : 0;
+  }
   [[nodiscard]] int first_segment() const { return first_key(0) / kSegmentPositions; }
   [[nodiscard]] int end_segment() const { return position(count - 1) / kSegmentPositions + 1; }
 
   // Scratch: queries, keys and values of a page, ranges.
-  static int64_t scratch_floats(int64_t n, int head_dim) { return n * head_dim + 2 * int64_t{head_dim} * kPagePositions + 2 * n; }
+  static int64_t scratch_floats(int64_t n, int head_dim) {
+    return n * head_dim + 2 * int64_t{head_dim} * kPagePositions + 2 * n;
+  }
   [[nodiscard]] float* queries() const { return memory; }
   [[nodiscard]] float* keys() const { return memory + int64_t{n()} * head_dim(); }
   [[nodiscard]] float* values() const { return keys() + int64_t{head_dim()} * kPagePositions; }
@@ -131,7 +140,8 @@ struct Tile {
     const std::byte* v = k + layout.half;
     if (layout.i8) {
       kernels->i8_keys_to_f32(reinterpret_cast<const int8_t*>(k), reinterpret_cast<const float*>(k + n), n, keys());
-      kernels->i8_values_to_f32(reinterpret_cast<const int8_t*>(v), reinterpret_cast<const float*>(v + n), head_dim(), n, values());
+      kernels->i8_values_to_f32(reinterpret_cast<const int8_t*>(v), reinterpret_cast<const float*>(v + n), head_dim(),
+                                n, values());
     } else {
       kernels->f16_to_f32(reinterpret_cast<const uint16_t*>(k), n, keys());
       kernels->f16_to_f32(reinterpret_cast<const uint16_t*>(v), n, values());
@@ -148,8 +158,19 @@ struct Tile {
         ends()[i] = std::clamp(position(i / group) + 1 - start, 0, kPagePositions);
       }
       load_page(sequence->pages[static_cast<size_t>(page)]);
-      kernels->attend({.q = queries(), .q_stride = head_dim(), .n = n(), .head_dim = head_dim(), .k = keys(), .v = values(), .begin = begins(),
-                       .end = ends(), .scale = params->scale, .soft_cap = params->soft_cap, .m = state.m, .l = state.l, .o = state.o,
+      kernels->attend({.q = queries(),
+                       .q_stride = head_dim(),
+                       .n = n(),
+                       .head_dim = head_dim(),
+                       .k = keys(),
+                       .v = values(),
+                       .begin = begins(),
+                       .end = ends(),
+                       .scale = params->scale,
+                       .soft_cap = params->soft_cap,
+                       .m = state.m,
+                       .l = state.l,
+                       .o = state.o,
                        .o_stride = head_dim()});
     }
   }
@@ -157,7 +178,8 @@ struct Tile {
   void store(const Partial& total, const Rows& out) const {
     const int hd = head_dim();
     for (int i = 0; i < n(); ++i) {
-      float* to = floats(out) + (sequence->first_row + first + i / group) * out.stride + int64_t{kv_head * group + i % group} * hd;
+      float* to = floats(out) + (sequence->first_row + first + i / group) * out.stride +
+                  int64_t{kv_head * group + i % group} * hd;
       for (int d = 0; d < hd; ++d) to[d] = total.o[int64_t{i} * hd + d] / total.l[i];
     }
   }
@@ -210,18 +232,21 @@ void CpuBackend::kv_write(const KvLayer& layer, Rows k, Rows v, std::span<const 
       const int position = sequence.position + i;
       const int64_t row = sequence.first_row + i;
       write_row(kernels_, layer, floats(k) + row * k.stride, floats(v) + row * v.stride,
-                sequence.pages[static_cast<size_t>(position / kPagePositions)], position % kPagePositions, scratch.data());
+                sequence.pages[static_cast<size_t>(position / kPagePositions)], position % kPagePositions,
+                scratch.data());
     });
   }
 }
 
-void CpuBackend::attention(const KvLayer& layer, Rows q, std::span<const SequenceRows> sequences, const AttentionParams& params, Rows out) {
+void CpuBackend::attention(const KvLayer& layer, Rows q, std::span<const SequenceRows> sequences,
+                           const AttentionParams& params, Rows out) {
   const int hd = layer.head_dim;
   const int group = static_cast<int>(q.cols / hd) / layer.n_kv_heads;
   const int tile_tokens = static_cast<int>(std::max<int64_t>(1, kTileFloats / (int64_t{hd} * group)));
 
   thread_local std::vector<Item> items;
-  const int64_t partial_floats = plan_items(Tile{&kernels_, &layer, nullptr, &params, 0, 0, tile_tokens, group, nullptr}, sequences, items);
+  const int64_t partial_floats =
+      plan_items(Tile{&kernels_, &layer, nullptr, &params, 0, 0, tile_tokens, group, nullptr}, sequences, items);
   float* partials = partials_.at_least(partial_floats);
   const int64_t n_max = int64_t{tile_tokens} * group;
   const int64_t state = Partial::floats(n_max, hd);

@@ -22,14 +22,17 @@ constexpr int64_t kWorthWakingNs = 20'000;
 Result<Memory> Memory::allocate(int64_t bytes) {
   Memory memory;
   if (bytes <= 0) return memory;
-  void* data = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED) return fail(Code::kLimit, "cannot get {} bytes of memory; use a smaller context or model", bytes);
+  void* data = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED)
+    return fail(Code::kLimit, "cannot get {} bytes of memory; use a smaller context or model", bytes);
   memory.data_ = static_cast<std::byte*>(data);
   memory.bytes_ = bytes;
   return memory;
 }
 
-Memory::Memory(Memory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+Memory::Memory(Memory&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
 
 Memory& Memory::operator=(Memory&& other) noexcept {
   std::swap(data_, other.data_);
@@ -72,18 +75,22 @@ void CpuBackend::copy(const Buffer& from, int64_t from_bytes, Buffer& to, int64_
 }
 
 int64_t CpuBackend::weight_bytes(const WeightSource& source) const {
-  return source.slices * ((source.rows + kPanelRows - 1) / kPanelRows) * info(source.type).panel.panel_bytes(source.cols);
+  return source.slices * ((source.rows + kPanelRows - 1) / kPanelRows) *
+         info(source.type).panel.panel_bytes(source.cols);
 }
 
 Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
   const TypeInfo& type = info(source.type);
   const auto row = row_bytes(type, static_cast<uint64_t>(source.cols));
-  if (!row) return fail(Code::kMalformed, "{} rows of {} elements: the length is not a multiple of {}", type.name, source.cols, type.block);
+  if (!row)
+    return fail(Code::kMalformed, "{} rows of {} elements: the length is not a multiple of {}", type.name, source.cols,
+                type.block);
   const Checked need = Checked(*row) * source.rows * source.slices;
   if (!need.at_most(source.data.size()) || source.rows <= 0 || source.slices <= 0)
-    return fail(Code::kMalformed, "a matrix of {} x {} x {} {} needs more than its {} bytes", source.slices, source.rows, source.cols,
-                type.name, source.data.size());
-  auto weight = std::make_unique<CpuWeight>(type, source.rows, source.cols, source.slices, TRY(Memory::allocate(weight_bytes(source))));
+    return fail(Code::kMalformed, "a matrix of {} x {} x {} {} needs more than its {} bytes", source.slices,
+                source.rows, source.cols, type.name, source.data.size());
+  auto weight = std::make_unique<CpuWeight>(type, source.rows, source.cols, source.slices,
+                                            TRY(Memory::allocate(weight_bytes(source))));
   const int64_t per_slice = weight->n_panels();
   std::vector<RowCodes> codes(static_cast<size_t>(pool_.n_threads()));
   constexpr int64_t kPanelsAtOnce = 64;
@@ -95,7 +102,9 @@ Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
       std::byte* to = weight->slice(static_cast<int>(slice)) + panel % per_slice * weight->panel_bytes();
       pack_panel(type, from, *row, rows, source.cols, to, codes[static_cast<size_t>(thread)]);
     }
-    auto first_row = [&](int64_t panel) { return panel / per_slice * source.rows + std::min(source.rows, panel % per_slice * kPanelRows); };
+    auto first_row = [&](int64_t panel) {
+      return panel / per_slice * source.rows + std::min(source.rows, panel % per_slice * kPanelRows);
+    };
     const auto from = static_cast<uint64_t>(first_row(begin)) * *row, to = static_cast<uint64_t>(first_row(end)) * *row;
     if (source.consumed) source.consumed(source.data.subspan(from, to - from));
   });
@@ -118,8 +127,8 @@ void CpuBackend::embed(const Weight& table, std::span<const int32_t> ids, float 
   for_rows(out.n, 2 * out.cols, [&](int r) {
     const int64_t id = ids[static_cast<size_t>(r)];
     float* to = floats(out) + r * out.stride;
-    unpack_panel_row(weight.format(), weight.slice(0) + id / kPanelRows * weight.panel_bytes(), static_cast<int>(id % kPanelRows), weight.cols(),
-                     to);
+    unpack_panel_row(weight.format(), weight.slice(0) + id / kPanelRows * weight.panel_bytes(),
+                     static_cast<int>(id % kPanelRows), weight.cols(), to);
     if (scale != 1.0f)
       for (int64_t i = 0; i < out.cols; ++i) to[i] *= scale;
   });
@@ -144,7 +153,8 @@ void CpuBackend::prepare(Operand& x, std::span<const Product> products, Scratch<
   if (x.m * x.k / 8 < kWorthWakingNs) return kernels_.quantize_rows(x.x, x.stride, x.m, x.quantized);
   for_rows(x.m, x.k / 4, [&](int r) {
     const QuantizedRows& q = x.quantized;
-    kernels_.quantize_rows(x.x + r * x.stride, x.stride, 1, {q.codes + r * x.k, q.scales + r * groups, q.sums + 2 * r * groups, x.k});
+    kernels_.quantize_rows(x.x + r * x.stride, x.stride, 1,
+                           {q.codes + r * x.k, q.scales + r * groups, q.sums + 2 * r * groups, x.k});
   });
 }
 
@@ -163,10 +173,20 @@ void CpuBackend::multiply(const Operand& x, std::span<const Product> products) {
       const CpuWeight& weight = *product.weight;
       std::byte* scratch = thread_scratch_[static_cast<size_t>(thread)].at_least(matmul_scratch_bytes(x.k) + 64);
       scratch += (64 - reinterpret_cast<uintptr_t>(scratch) % 64) % 64;
-      find_matmul(kernels_, weight.format())(
-          weight.format(), {.panels = weight.slice(product.slice), .panel_stride = weight.panel_bytes(), .rows = weight.rows(), .k = x.k,
-                            .panel_begin = from, .panel_end = to, .m = x.m, .x = x.x, .x_stride = x.stride, .xq = x.quantized,
-                            .out = product.out, .out_stride = product.out_stride, .epilogue = product.epilogue, .scratch = scratch});
+      find_matmul(kernels_, weight.format())(weight.format(), {.panels = weight.slice(product.slice),
+                                                               .panel_stride = weight.panel_bytes(),
+                                                               .rows = weight.rows(),
+                                                               .k = x.k,
+                                                               .panel_begin = from,
+                                                               .panel_end = to,
+                                                               .m = x.m,
+                                                               .x = x.x,
+                                                               .x_stride = x.stride,
+                                                               .xq = x.quantized,
+                                                               .out = product.out,
+                                                               .out_stride = product.out_stride,
+                                                               .epilogue = product.epilogue,
+                                                               .scratch = scratch});
     }
   });
 }
@@ -178,7 +198,10 @@ void CpuBackend::linear(Rows x, std::span<const LinearPart> parts) {
   for (size_t i = 0; i < parts.size(); ++i) {
     const LinearPart& part = parts[i];
     CHECK(part.weight->cols() == x.cols && part.weight->rows() == part.out.cols);
-    products[i] = {.weight = static_cast<const CpuWeight*>(part.weight), .slice = 0, .out = floats(part.out), .out_stride = part.out.stride,
+    products[i] = {.weight = static_cast<const CpuWeight*>(part.weight),
+                   .slice = 0,
+                   .out = floats(part.out),
+                   .out_stride = part.out.stride,
                    .epilogue = {part.bias ? floats(*part.bias) : nullptr, part.accumulate}};
   }
   const std::span used(products.data(), parts.size());
@@ -193,7 +216,7 @@ void CpuBackend::rope(Rows x, int head_dim, int dims, RopeStyle style, Rows cos_
   for_rows(x.n, x.cols, [&](int r) {
     const float* cos = floats(cos_sin) + r * cos_sin.stride;
     const float* sin = cos + half;
-    for (float* head = floats(x) + r * x.stride, *end = head + x.cols; head < end; head += head_dim) {
+    for (float *head = floats(x) + r * x.stride, *end = head + x.cols; head < end; head += head_dim) {
       for (int i = 0; i < half; ++i) {
         const float a = head[i * step], b = head[i * step + apart];
         head[i * step] = a * cos[i] - b * sin[i];
@@ -206,7 +229,8 @@ void CpuBackend::rope(Rows x, int head_dim, int dims, RopeStyle style, Rows cos_
 void CpuBackend::glu(GluKind kind, Rows gate, Rows up, Rows out) {
   const auto activation = kind == GluKind::kSilu ? Activation::kSilu : Activation::kGeluTanh;
   for_rows(gate.n, 2 * gate.cols, [&](int r) {
-    kernels_.glu(activation, floats(gate) + r * gate.stride, floats(up) + r * up.stride, gate.cols, floats(out) + r * out.stride);
+    kernels_.glu(activation, floats(gate) + r * gate.stride, floats(up) + r * up.stride, gate.cols,
+                 floats(out) + r * out.stride);
   });
 }
 
@@ -235,16 +259,19 @@ void CpuBackend::scale(Rows x, float scale, float cap) {
 
 void CpuBackend::gather(Rows x, std::span<const int32_t> rows, Rows out) {
   for (size_t i = 0; i < rows.size(); ++i)
-    std::memcpy(floats(out) + static_cast<int64_t>(i) * out.stride, floats(x) + rows[i] * x.stride, static_cast<size_t>(x.cols) * sizeof(float));
+    std::memcpy(floats(out) + static_cast<int64_t>(i) * out.stride, floats(x) + rows[i] * x.stride,
+                static_cast<size_t>(x.cols) * sizeof(float));
 }
 
-void CpuBackend::short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state, int64_t state_stride,
-                            int64_t state_offset, std::span<const SequenceRows> sequences, Rows out) {
+void CpuBackend::short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state,
+                            int64_t state_stride, int64_t state_offset, std::span<const SequenceRows> sequences,
+                            Rows out) {
   const int64_t d = out.cols;
   const float* weights = floats(kernel);  // [d][taps]
   const int history = taps - 1;
   for (const SequenceRows& sequence : sequences) {
-    float* past = reinterpret_cast<float*>(data(state)) + sequence.state_slot * state_stride + state_offset;  // [history][d], oldest first
+    float* past = reinterpret_cast<float*>(data(state)) + sequence.state_slot * state_stride +
+                  state_offset;  // [history][d], oldest first
     for (int r = sequence.first_row; r < sequence.first_row + sequence.count; ++r) {
       const float *b = floats(x) + r * x.stride, *c = b + d, *u = c + d;
       float* to = floats(out) + r * out.stride;

@@ -121,8 +121,8 @@ class CpuBackend final : public Backend {
   void attention(const KvLayer& layer, Rows q, std::span<const SequenceRows> sequences, const AttentionParams& params,
                  Rows out) override;
   void experts(Rows x, Rows router_logits, const ExpertParams& params, Rows out) override;
-  void short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state, int64_t state_stride, int64_t state_offset,
-                  std::span<const SequenceRows> sequences, Rows out) override;
+  void short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state, int64_t state_stride,
+                  int64_t state_offset, std::span<const SequenceRows> sequences, Rows out) override;
 
  private:
   // Runs body(row) for each of m rows, on the workers only if the whole is worth waking them (`cost`: about one per nanosecond).

@@ -15,7 +15,8 @@ struct Choice {
 };
 
 // The n_used most likely experts of one row, ties to the lower number; weights as the family wants them.
-void choose(const float* logits, int n_experts, int row, const ExpertParams& params, std::vector<int>& order, std::vector<Choice>& out) {
+void choose(const float* logits, int n_experts, int row, const ExpertParams& params, std::vector<int>& order,
+            std::vector<Choice>& out) {
   std::iota(order.begin(), order.end(), 0);
   std::ranges::stable_sort(order, [&](int a, int b) { return logits[a] > logits[b]; });
   const int counted = params.softmax_before_top_k ? n_experts : params.n_used;
@@ -28,7 +29,8 @@ void choose(const float* logits, int n_experts, int row, const ExpertParams& par
     chosen += weight;
     out.push_back({row, rank, expert, weight});
   }
-  for (size_t i = first; i < out.size(); ++i) out[i].weight = (params.normalise ? out[i].weight / chosen : out[i].weight) * params.scale;
+  for (size_t i = first; i < out.size(); ++i)
+    out[i].weight = (params.normalise ? out[i].weight / chosen : out[i].weight) * params.scale;
 }
 
 }  // namespace
@@ -38,7 +40,8 @@ void CpuBackend::experts(Rows x, Rows router_logits, const ExpertParams& params,
   std::vector<int> order(static_cast<size_t>(n_experts));
   std::vector<Choice> choices;
   choices.reserve(static_cast<size_t>(x.n * params.n_used));
-  for (int r = 0; r < x.n; ++r) choose(floats(router_logits) + r * router_logits.stride, n_experts, r, params, order, choices);
+  for (int r = 0; r < x.n; ++r)
+    choose(floats(router_logits) + r * router_logits.stride, n_experts, r, params, order, choices);
   std::vector<Choice> by_expert = choices;
   std::ranges::stable_sort(by_expert, {}, &Choice::expert);
 
@@ -46,27 +49,32 @@ void CpuBackend::experts(Rows x, Rows router_logits, const ExpertParams& params,
   const auto total = static_cast<int64_t>(choices.size());
   // [total][d] results in the order of (row, rank), then room for one expert's inputs, gates and ups.
   float* results = expert_rows_.at_least(total * d + total * (2 * d + 2 * d_expert));
-  float *inputs = results + total * d, *gates = inputs + total * d, *ups = gates + total * d_expert, *downs = ups + total * d_expert;
+  float *inputs = results + total * d, *gates = inputs + total * d, *ups = gates + total * d_expert,
+        *downs = ups + total * d_expert;
   for (size_t begin = 0, end = 0; begin < by_expert.size(); begin = end) {
     const int expert = by_expert[begin].expert;
     while (end < by_expert.size() && by_expert[end].expert == expert) ++end;
     const int m = static_cast<int>(end - begin);
     for (int i = 0; i < m; ++i)
-      std::memcpy(inputs + i * d, floats(x) + by_expert[begin + static_cast<size_t>(i)].row * x.stride, static_cast<size_t>(d) * sizeof(float));
+      std::memcpy(inputs + i * d, floats(x) + by_expert[begin + static_cast<size_t>(i)].row * x.stride,
+                  static_cast<size_t>(d) * sizeof(float));
     const Product gate_up[] = {{static_cast<const CpuWeight*>(params.gate), expert, gates, d_expert, {}},
                                {static_cast<const CpuWeight*>(params.up), expert, ups, d_expert, {}}};
     Operand operand{.x = inputs, .stride = d, .k = d, .m = m};
     prepare(operand, gate_up, expert_quantized_);
     multiply(operand, gate_up);
     const auto activation = params.glu == GluKind::kSilu ? Activation::kSilu : Activation::kGeluTanh;
-    for_rows(m, 2 * d_expert, [&](int i) { kernels_.glu(activation, gates + i * d_expert, ups + i * d_expert, d_expert, gates + i * d_expert); });
+    for_rows(m, 2 * d_expert, [&](int i) {
+      kernels_.glu(activation, gates + i * d_expert, ups + i * d_expert, d_expert, gates + i * d_expert);
+    });
     const Product down[] = {{static_cast<const CpuWeight*>(params.down), expert, downs, d, {}}};
     Operand hidden{.x = gates, .stride = d_expert, .k = d_expert, .m = m};
     prepare(hidden, down, expert_quantized_);
     multiply(hidden, down);
     for (int i = 0; i < m; ++i) {
       const Choice& choice = by_expert[begin + static_cast<size_t>(i)];
-      std::memcpy(results + (choice.row * params.n_used + choice.rank) * d, downs + i * d, static_cast<size_t>(d) * sizeof(float));
+      std::memcpy(results + (choice.row * params.n_used + choice.rank) * d, downs + i * d,
+                  static_cast<size_t>(d) * sizeof(float));
     }
   }
   for_rows(x.n, params.n_used * d / 2, [&](int r) {
