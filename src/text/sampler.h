@@ -21,7 +21,7 @@ struct SamplingOptions {
   float presence_penalty = 0.0f;   // subtracted once for a token seen
   float frequency_penalty = 0.0f;  // subtracted for each time a token was seen
   int penalty_window = 64;         // tokens looked back; -1: all
-  std::vector<std::pair<Token, float>> logit_bias;
+  std::vector<std::pair<Token, float>> logit_bias = {};
   uint64_t seed = 0;
 };
 // kInvalidArgument naming the option that makes no sense.
