@@ -57,9 +57,9 @@ void complete_special_tokens(TokenizerData& data) {
     if (text == "<|return|>" || text == "<|flush|>") has_return_and_call[0] = true;
     if (text == "<|call|>" || text == "<|calls|>") has_return_and_call[1] = true;
   }
-  const bool strike_is_text = strike != kNoToken && !data.kinds.empty() &&
-                              data.kinds[static_cast<size_t>(strike)] == TokenKind::kNormal && data.eos != kNoToken &&
-                              data.eos != strike;
+  const bool other_end = (data.eos != kNoToken && data.eos != strike) || !ends.empty();
+  const bool strike_is_text = strike != kNoToken && other_end && !data.kinds.empty() &&
+                              data.kinds[static_cast<size_t>(strike)] == TokenKind::kNormal;
   if (strike != kNoToken && !strike_is_text) {
     ends.push_back(strike);
     set_kind(strike, TokenKind::kControl);

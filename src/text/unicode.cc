@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <memory>
@@ -66,8 +67,34 @@ const std::array<CharClass, kTableSize>& class_table() {
   return table;
 }
 
-// Composes valid UTF-8 with at most 64 combining marks in a row.
-void append_composed(std::string_view text, std::string& out) {
+int combining_class(char32_t c) { return utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class; }
+
+// The decomposition with its combining marks in canonical order (stable, by class). utf8proc orders them by insertion,
+// which is quadratic in a run of marks unless they are in order already.
+std::string ordered_decomposition(std::string_view text) {
+  std::u32string decomposed;
+  for (size_t at = 0; at < text.size();) {
+    const DecodedChar c = decode_utf8(text, at);
+    append_nfd(c.code_point, decomposed);
+    at += c.n_bytes;
+  }
+  for (auto begin = decomposed.begin(); begin != decomposed.end();) {
+    const auto is_mark = [](char32_t c) { return combining_class(c) > 0; };
+    begin = std::find_if(begin, decomposed.end(), is_mark);
+    const auto end = std::find_if_not(begin, decomposed.end(), is_mark);
+    std::stable_sort(begin, end, [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
+    begin = end;
+  }
+  std::string out;
+  for (const char32_t c : decomposed) append_utf8(c, out);
+  return out;
+}
+
+// Composes valid UTF-8; n_marks is its longest run of combining marks.
+void append_composed(std::string_view text, size_t n_marks, std::string& out) {
+  constexpr size_t kManyMarks = 32;
+  const std::string ordered = n_marks > kManyMarks ? ordered_decomposition(text) : std::string();
+  if (n_marks > kManyMarks) text = ordered;
   utf8proc_uint8_t* raw = nullptr;
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
   const utf8proc_ssize_t n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
@@ -88,7 +115,7 @@ bool is_removed_control(char32_t c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
   const auto g = category(c);
   return g == UTF8PROC_CATEGORY_CC || g == UTF8PROC_CATEGORY_CF || g == UTF8PROC_CATEGORY_CO ||
-         g == UTF8PROC_CATEGORY_CN || g == UTF8PROC_CATEGORY_CS;
+         g == UTF8PROC_CATEGORY_CS;
 }
 
 bool is_nonspacing_mark(char32_t c) { return category(c) == UTF8PROC_CATEGORY_MN; }
@@ -108,19 +135,19 @@ void append_nfd(char32_t c, std::u32string& out) {
 }
 
 std::string to_nfc(std::string_view text) {
-  constexpr int kMarksInARow = 64;
   constexpr char32_t kFirstUnstable = 0x300;  // below, every character is its own composition
   std::string out;
   out.reserve(text.size());
   size_t begin = 0;
   size_t at = 0;
-  int n_marks = 0;
+  size_t n_marks = 0;
+  size_t n_marks_max = 0;
   bool unstable = false;
   const auto flush = [&] {
     const std::string_view part = text.substr(begin, at - begin);
-    unstable ? append_composed(part, out) : void(out += part);
+    unstable ? append_composed(part, n_marks_max, out) : void(out += part);
     begin = at;
-    n_marks = 0;
+    n_marks = n_marks_max = 0;
     unstable = false;
   };
   while (at < text.size()) {
@@ -131,10 +158,8 @@ std::string to_nfc(std::string_view text) {
       begin = at;
       continue;
     }
-    const bool mark = c.code_point >= kFirstUnstable &&
-                      utf8proc_get_property(static_cast<utf8proc_int32_t>(c.code_point))->combining_class > 0;
-    n_marks = mark ? n_marks + 1 : 0;
-    if (n_marks > kMarksInARow) flush();
+    n_marks = c.code_point >= kFirstUnstable && combining_class(c.code_point) > 0 ? n_marks + 1 : 0;
+    n_marks_max = std::max(n_marks_max, n_marks);
     unstable = unstable || c.code_point >= kFirstUnstable;
     at += c.n_bytes;
   }

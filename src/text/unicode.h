@@ -23,7 +23,7 @@ inline constexpr CharClass kLetter = kUpper | kLower | kOtherLetter;
 }  // namespace char_class
 
 [[nodiscard]] CharClass classify(char32_t code_point);
-// Cc, Cf, Co, Cn, but not tab, line feed and carriage return: what BERT removes.
+// Cc, Cf, Co, but not tab, line feed and carriage return: what BERT removes.
 [[nodiscard]] bool is_removed_control(char32_t code_point);
 // Mn: an accent that BERT strips.
 [[nodiscard]] bool is_nonspacing_mark(char32_t code_point);

@@ -52,8 +52,9 @@ Unigram::Unigram(TokenizerData data, std::vector<bool> matches, Charsmap charsma
 std::string Unigram::normalize(std::string_view text) const {
   std::string out;
   out.reserve(text.size() * 2);
+  if (data_.add_space_prefix && !data_.remove_extra_spaces && !text.empty()) out += kSpaceMark;
   bool in_word = false;
-  bool marked = false;  // a space was put before the first word
+  bool first_word = true;
   const auto put = [&](std::string_view piece) {
     for (const char c : piece) {
       if (c == ' ') {
@@ -61,11 +62,9 @@ std::string Unigram::normalize(std::string_view text) const {
         if (!data_.remove_extra_spaces) out += kSpaceMark;
         continue;
       }
-      if (!in_word && ((data_.add_space_prefix && !marked) || data_.remove_extra_spaces)) {
-        out += kSpaceMark;
-        marked = true;
-      }
+      if (!in_word && data_.remove_extra_spaces && (!first_word || data_.add_space_prefix)) out += kSpaceMark;
       in_word = true;
+      first_word = false;
       out += c;
     }
   };

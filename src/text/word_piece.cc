@@ -81,11 +81,12 @@ void WordPiece::encode_text(std::string_view text, bool /*at_start*/, std::vecto
   for (size_t at = 0; at < text.size();) {
     const DecodedChar c = decode_utf8(text, at);
     at += c.n_bytes;
+    if (c.code_point == kReplacementCharacter || is_removed_control(c.code_point))
+      continue;  // before spaces: a form feed is gone
     if (classify(c.code_point) == char_class::kSpace) {
       finish(word, out);
       continue;
     }
-    if (c.code_point == kReplacementCharacter || is_removed_control(c.code_point)) continue;
     const bool alone = is_ideograph(c.code_point);
     if (alone) finish(word, out);
     if (data_.lower_case) {
