@@ -55,7 +55,6 @@ struct PreTokenizer {
   std::string_view name;
   std::span<const PreTokenizerStage> stages;
   bool ignore_merges = false;  // a whole word that is a token wins over merging
-  bool adds_bos = false;       // where the model file does not say
 
   // The rules of a name in a GGUF file; "" means "default". kUnsupported for a name that is not known.
   static Result<const PreTokenizer*> find(std::string_view name);

@@ -35,6 +35,8 @@ struct TokenizerData {
   std::vector<std::string> merges;  // "left right", in rank order
   Token bos = kNoToken, eos = kNoToken, eot = kNoToken, unk = kNoToken, pad = kNoToken, sep = kNoToken, cls = kNoToken,
         mask = kNoToken;
+  std::vector<Token> strips_left,
+      strips_right;                      // special tokens that swallow the white space before or after them (Phi-3)
   std::vector<Token> end_of_generation;  // further tokens that end an answer
   bool add_bos = false, add_eos = false;
   bool add_space_prefix = true;      // SentencePiece

@@ -10,6 +10,8 @@
 namespace hearth {
 namespace {
 
+bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
 Result<void> check_ids(const TokenizerData& data) {
   struct Named {
     std::string_view name;
@@ -30,11 +32,16 @@ Result<void> check_ids(const TokenizerData& data) {
                   n_vocab);
     }
   }
-  for (const Token id : data.end_of_generation) {
-    if (id < 0 || id >= n_vocab) {
-      return fail(Code::kMalformed, "end-of-generation token id {} is not in the vocabulary of {} tokens", id, n_vocab);
+  const auto check = [&](std::string_view what, const std::vector<Token>& list) -> Result<void> {
+    for (const Token id : list) {
+      if (id >= 0 && id < n_vocab) continue;
+      return fail(Code::kMalformed, "{} token id {} is not in the vocabulary of {} tokens", what, id, n_vocab);
     }
-  }
+    return {};
+  };
+  TRY(check("end-of-generation", data.end_of_generation));
+  TRY(check("stripping", data.strips_left));
+  TRY(check("stripping", data.strips_right));
   return {};
 }
 
@@ -123,6 +130,10 @@ Result<void> check_piece_lengths(const TokenizerData& data, const std::vector<bo
 
 VocabularyTokenizer::VocabularyTokenizer(TokenizerData data, std::vector<bool> matches)
     : Tokenizer(std::move(data)), matches_(std::move(matches)), all_(data_.tokens), plain_(data_.tokens) {
+  strips_left_ = data_.strips_left;
+  strips_right_ = data_.strips_right;
+  std::sort(strips_left_.begin(), strips_left_.end());
+  std::sort(strips_right_.begin(), strips_right_.end());
   const auto n = static_cast<Token>(data_.tokens.size());
   all_.reserve(data_.tokens.size());
   plain_.reserve(data_.tokens.size());
@@ -144,9 +155,16 @@ void VocabularyTokenizer::encode_fragments(std::string_view text, bool parse_spe
   size_t at = 0;
   bool at_start = true;
   for (const SpecialTokens::Match& match : (parse_special ? specials_ : user_defined_).find_all(text)) {
-    if (match.begin > at) encode_text(text.substr(at, match.begin - at), at_start, out);
+    size_t end = match.begin;
+    if (std::binary_search(strips_left_.begin(), strips_left_.end(), match.token)) {
+      while (end > at && is_ascii_space(text[end - 1])) --end;
+    }
+    if (end > at) encode_text(text.substr(at, end - at), at_start, out);
     out.push_back(match.token);
     at = match.begin + text_of(match.token).size();
+    if (std::binary_search(strips_right_.begin(), strips_right_.end(), match.token)) {
+      while (at < text.size() && is_ascii_space(text[at])) ++at;
+    }
     at_start = true;
   }
   if (at < text.size()) encode_text(text.substr(at), at_start, out);

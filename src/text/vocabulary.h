@@ -58,6 +58,7 @@ class VocabularyTokenizer : public Tokenizer {
   void encode_fragments(std::string_view text, bool parse_special, std::vector<Token>& out) const;
 
   std::vector<bool> matches_;
+  std::vector<Token> strips_left_, strips_right_;  // sorted
   TokenIndex all_;
   TokenIndex plain_;
   SpecialTokens specials_;      // control, unknown and user-defined
