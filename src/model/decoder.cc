@@ -9,17 +9,19 @@
 namespace hearth {
 namespace {
 // Logits are computed so many rows at a time: a vocabulary of 262,144 makes a mebibyte per row.
-constexpr int kLogitRows = 8;
+constexpr int kLogitRows = 4;
 }  // namespace
 
 Result<void> Decoder::allocate_scratch(int rows_max) {
-  int64_t qkv_heads = 0, kv_width = 0, mix = 0, ffn = 0, router = 0;
+  int64_t q = 0, kv = 0, mix = 0, ffn = 0, n_experts = 0;
+  const int64_t d = config_.d_model;
   for (const LayerConfig& layer : config_.layers) {
-    qkv_heads = std::max<int64_t>(qkv_heads, layer.mixer == Mixer::kShortConv ? 3 * config_.d_model : layer.n_heads * layer.head_dim);
-    kv_width = std::max<int64_t>(kv_width, layer.n_kv_heads * layer.head_dim);
-    mix = std::max<int64_t>(mix, layer.mixer == Mixer::kShortConv ? config_.d_model : layer.n_heads * layer.head_dim);
+    const bool convolves = layer.mixer == Mixer::kShortConv;
+    q = std::max<int64_t>(q, convolves ? 3 * d : layer.n_heads * layer.head_dim);
+    kv = std::max<int64_t>(kv, layer.n_kv_heads * layer.head_dim);
+    mix = std::max<int64_t>(mix, convolves ? d : layer.n_heads * layer.head_dim);
     ffn = std::max<int64_t>(ffn, layer.d_ffn);
-    router = std::max<int64_t>(router, layer.n_experts);
+    n_experts = std::max<int64_t>(n_experts, layer.n_experts);
   }
   int64_t next = 0;
   auto area = [&](int64_t width) {
@@ -27,16 +29,21 @@ Result<void> Decoder::allocate_scratch(int rows_max) {
     next += (width + 15) / 16 * 16;
     return offset;
   };
-  const int64_t d = config_.d_model;
-  areas_.x = area(d), areas_.h = area(d), areas_.q = area(qkv_heads), areas_.k = area(kv_width), areas_.v = area(kv_width);
-  areas_.mix = area(mix), areas_.gate = area(ffn), areas_.up = area(ffn), areas_.added = area(d), areas_.router = area(router);
+  areas_.x = area(d), areas_.h = area(d), areas_.added = area(n_experts > 0 ? d : 0), areas_.router = area(n_experts);
   areas_.cos_sin = next;
   for (const Rope& rope : ropes_) rope_offsets_.push_back(area(rope.dims()));
-  areas_.total = next;
+  // What attention uses and what the feed-forward uses are never alive together.
+  const int64_t shared = next;
+  areas_.q = area(q), areas_.k = area(kv), areas_.v = area(kv), areas_.mix = area(mix);
+  const int64_t end_of_attention = next;
+  next = shared;
+  areas_.gate = area(ffn), areas_.up = area(ffn);
+  areas_.total = std::max(next, end_of_attention);
 
   constexpr int kRowsMax = 512;
-  constexpr int64_t kScratchBytes = 32 << 20;
-  if (rows_max <= 0) rows_max = static_cast<int>(std::clamp<int64_t>(kScratchBytes / (areas_.total * 4) / 32 * 32, 32, kRowsMax));
+  constexpr int64_t kScratchBytes = 16 << 20;
+  if (rows_max <= 0)
+    rows_max = static_cast<int>(std::clamp<int64_t>(kScratchBytes / (areas_.total * 4) / 32 * 32, 32, kRowsMax));
   rows_max_ = std::min(rows_max, context_);
   scratch_bytes_ = rows_max_ * areas_.total * 4;
   scratch_ = TRY(backend_.allocate(scratch_bytes_));
@@ -65,7 +72,7 @@ void Decoder::add_to_stream(const Weight& weight, const Buffer* bias, Rows input
     const LinearPart part{&weight, bias, x, true};
     return backend_.linear(input, {&part, 1});
   }
-  const Rows added = rows(areas_.added, config_.d_model);
+  const Rows added = rows(areas_.h, config_.d_model);  // what `h` held has been used
   const LinearPart part{&weight, bias, added, false};
   backend_.linear(input, {&part, 1});
   if (post_norm) backend_.rms_norm(added, *post_norm, config_.d_model, config_.norm_eps, added);
@@ -77,7 +84,8 @@ void Decoder::mix_attention(const Layer& layer, int index, const Batch& batch, c
   const Rows h = rows(areas_.h, config_.d_model);
   const Rows q = rows(areas_.q, int64_t{c.n_heads} * c.head_dim);
   const Rows k = rows(areas_.k, int64_t{c.n_kv_heads} * c.head_dim), v = rows(areas_.v, k.cols);
-  const std::array parts{LinearPart{layer.q.get(), layer.q_bias.get(), q, false}, LinearPart{layer.k.get(), layer.k_bias.get(), k, false},
+  const std::array parts{LinearPart{layer.q.get(), layer.q_bias.get(), q, false},
+                         LinearPart{layer.k.get(), layer.k_bias.get(), k, false},
                          LinearPart{layer.v.get(), layer.v_bias.get(), v, false}};
   backend_.linear(h, parts);
   if (layer.q_norm) backend_.rms_norm(q, *layer.q_norm, c.head_dim, config_.norm_eps, q);
@@ -90,8 +98,10 @@ void Decoder::mix_attention(const Layer& layer, int index, const Batch& batch, c
   }
   backend_.kv_write(store.kv(index), k, v, batch.sequences);
   const Rows mixed = rows(areas_.mix, q.cols);
-  const float scale = config_.attention_scale != 0.0f ? config_.attention_scale : 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-  backend_.attention(store.kv(index), q, batch.sequences, {.scale = scale, .soft_cap = config_.attention_soft_cap, .window = c.window}, mixed);
+  const float scale =
+      config_.attention_scale != 0.0f ? config_.attention_scale : 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  backend_.attention(store.kv(index), q, batch.sequences,
+                     {.scale = scale, .soft_cap = config_.attention_soft_cap, .window = c.window}, mixed);
   add_to_stream(*layer.o, layer.o_bias.get(), mixed, layer.post_attn_norm.get());
 }
 
@@ -100,8 +110,8 @@ void Decoder::mix_short_conv(const Layer& layer, int index, const Batch& batch, 
   const LinearPart in{layer.conv_in.get(), nullptr, bcu, false};
   backend_.linear(rows(areas_.h, config_.d_model), {&in, 1});
   const Rows mixed = rows(areas_.mix, config_.d_model);
-  backend_.short_conv(bcu, *layer.conv_kernel, layer.conv_bias.get(), config_.conv_taps, store.states(), store.state_stride(),
-                      store.state_offset(index), batch.sequences, mixed);
+  backend_.short_conv(bcu, *layer.conv_kernel, layer.conv_bias.get(), config_.conv_taps, store.states(),
+                      store.state_stride(), store.state_offset(index), batch.sequences, mixed);
   add_to_stream(*layer.conv_out, nullptr, mixed, layer.post_attn_norm.get());
 }
 
@@ -113,13 +123,20 @@ void Decoder::feed_forward(const Layer& layer) {
     const LinearPart part{layer.router.get(), nullptr, router, false};
     backend_.linear(h, {&part, 1});
     backend_.experts(h, router,
-                     {.gate = layer.gate.get(), .up = layer.up.get(), .down = layer.down.get(), .glu = config_.glu, .n_used = config_.n_experts_used,
-                      .softmax_before_top_k = config_.softmax_before_top_k, .normalise = config_.normalise_expert_weights, .scale = config_.expert_scale},
+                     {.gate = layer.gate.get(),
+                      .up = layer.up.get(),
+                      .down = layer.down.get(),
+                      .glu = config_.glu,
+                      .n_used = config_.n_experts_used,
+                      .softmax_before_top_k = config_.softmax_before_top_k,
+                      .normalise = config_.normalise_expert_weights,
+                      .scale = config_.expert_scale},
                      added);
     return backend_.add(rows(areas_.x, config_.d_model), added, config_.residual_scale);
   }
   const Rows gate = rows(areas_.gate, c.d_ffn), up = rows(areas_.up, c.d_ffn);
-  const std::array parts{LinearPart{layer.gate.get(), nullptr, gate, false}, LinearPart{layer.up.get(), nullptr, up, false}};
+  const std::array parts{LinearPart{layer.gate.get(), nullptr, gate, false},
+                         LinearPart{layer.up.get(), nullptr, up, false}};
   backend_.linear(h, parts);
   backend_.glu(config_.glu, gate, up, gate);
   add_to_stream(*layer.down, nullptr, gate, layer.post_ffn_norm.get());
@@ -134,8 +151,10 @@ void Decoder::run(const Batch& batch, const SequenceStore& store) {
   for (int i = 0; i < config_.n_layers(); ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     backend_.rms_norm(x, *layer.attn_norm, config_.d_model, config_.norm_eps, h);
-    if (layer.config.mixer == Mixer::kAttention) mix_attention(layer, i, batch, store);
-    else mix_short_conv(layer, i, batch, store);
+    if (layer.config.mixer == Mixer::kAttention)
+      mix_attention(layer, i, batch, store);
+    else
+      mix_short_conv(layer, i, batch, store);
     backend_.rms_norm(x, *layer.ffn_norm, config_.d_model, config_.norm_eps, h);
     feed_forward(layer);
   }
@@ -158,7 +177,8 @@ void Decoder::logits(std::span<const int32_t> wanted, std::span<float> out) {
     finish_rows(some, finished);
     const LinearPart part{head_ ? head_.get() : embedding_.get(), nullptr, result, false};
     backend_.linear(finished, {&part, 1});
-    if (config_.logit_scale != 1.0f || config_.logit_soft_cap != 0.0f) backend_.scale(result, config_.logit_scale, config_.logit_soft_cap);
+    if (config_.logit_scale != 1.0f || config_.logit_soft_cap != 0.0f)
+      backend_.scale(result, config_.logit_scale, config_.logit_soft_cap);
     backend_.download(*logits_, 0, std::as_writable_bytes(out.subspan(first * n_vocab, some.size() * n_vocab)));
   }
 }

@@ -20,21 +20,22 @@
 namespace hearth {
 
 struct DecoderOptions {
-  int context = 0;        // positions a sequence may have; 0: 4096 or the model's maximum if that is less
-  int rows_max = 0;       // rows of one step; 0: as many up to 512 as scratch of 32 MiB allows
+  int context = 0;   // positions a sequence may have; 0: 4096 or the model's maximum if that is less
+  int rows_max = 0;  // rows of one step; 0: as many up to 512 as scratch of 16 MiB allows
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // while loading; may be empty
 };
 
 // One step: rows of several sequences, each sequence's rows side by side and at consecutive positions.
 struct Batch {
-  std::span<const int32_t> tokens;             // one per row
-  std::span<const SequenceRows> sequences;     // cover all rows in order
+  std::span<const int32_t> tokens;          // one per row
+  std::span<const SequenceRows> sequences;  // cover all rows in order
 };
 
 class Decoder {
  public:
   // Reads, checks and lays out all tensors. The backend outlives the decoder. Errors name the tensor, with both shapes.
-  static Result<std::unique_ptr<Decoder>> load(const Checkpoint& checkpoint, Backend& backend, const DecoderOptions& options);
+  static Result<std::unique_ptr<Decoder>> load(const Checkpoint& checkpoint, Backend& backend,
+                                               const DecoderOptions& options);
 
   [[nodiscard]] const DecoderConfig& config() const { return config_; }
   [[nodiscard]] int context() const { return context_; }
@@ -59,7 +60,7 @@ class Decoder {
     Vector attn_norm, post_attn_norm, ffn_norm, post_ffn_norm, q_norm, k_norm;
     Matrix q, k, v, o;
     Vector q_bias, k_bias, v_bias, o_bias;
-    Matrix gate, up, down, router;             // with experts, gate, up and down have a slice each
+    Matrix gate, up, down, router;  // with experts, gate, up and down have a slice each
     Matrix conv_in, conv_out;
     Vector conv_kernel, conv_bias;
   };
@@ -74,7 +75,9 @@ class Decoder {
   void add_to_stream(const Weight& weight, const Buffer* bias, Rows input, const Buffer* post_norm);
   void finish_rows(std::span<const int32_t> rows, Rows out);
   // The first n rows of a scratch area, `cols` wide.
-  [[nodiscard]] Rows rows(int64_t offset, int64_t cols) const { return {scratch_.get(), offset * rows_max_, n_rows_, cols, cols}; }
+  [[nodiscard]] Rows rows(int64_t offset, int64_t cols) const {
+    return {scratch_.get(), offset * rows_max_, n_rows_, cols, cols};
+  }
 
   Backend& backend_;
   DecoderConfig config_;
@@ -90,7 +93,7 @@ class Decoder {
   } areas_{};
   std::vector<int64_t> rope_offsets_;  // of each rope within cos_sin
   std::unique_ptr<Buffer> scratch_, logits_;
-  std::vector<float> cos_sin_;         // host side, before upload
+  std::vector<float> cos_sin_;  // host side, before upload
   std::vector<int> positions_;
 };
 
