@@ -1,6 +1,9 @@
 #include "model/model.h"
 
+#include "base/limits.h"
+#include "base/mapped_file.h"
 #include "model/gguf_tokenizer.h"
+#include "text/tokenizer_json.h"
 
 namespace hearth {
 namespace {
@@ -17,8 +20,25 @@ Result<TextFiles> text_of_gguf(const Checkpoint& checkpoint) {
   return files;
 }
 
+// A file of a Hugging Face folder, empty if it is not there.
+Result<std::string> optional_file(const std::filesystem::path& path) {
+  auto text = read_file(path, limits::kJsonFileBytes);
+  if (!text && text.error().code == Code::kNotFound) return std::string();
+  return text;
+}
+
 Result<TextFiles> text_of_folder(const std::filesystem::path& folder) {
-  return fail(Code::kUnsupported, "{}: tokenizer.json is not read yet", folder.string());
+  const std::string tokenizer = TRY(optional_file(folder / "tokenizer.json"));
+  if (tokenizer.empty())
+    return fail(Code::kNotFound, "{}: no tokenizer.json there; the model cannot read text without it", folder.string());
+  const std::string config = TRY(optional_file(folder / "tokenizer_config.json"));
+  const std::string specials = TRY(optional_file(folder / "special_tokens_map.json"));
+  const std::string generation = TRY(optional_file(folder / "generation_config.json"));
+  TokenizerFiles files = TRY(read_tokenizer_json({.tokenizer = tokenizer,
+                                                  .tokenizer_config = config,
+                                                  .special_tokens_map = specials,
+                                                  .generation_config = generation}));
+  return TextFiles{.tokenizer = std::move(files.data), .chat_template = std::move(files.chat_template)};
 }
 
 }  // namespace
