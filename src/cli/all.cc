@@ -12,12 +12,12 @@
 
 namespace hearth::cli {
 
-extern const Command kRun, kBench, kEval, kPull, kList, kShow, kRm, kCompletion, kMan;
+extern const Command kRun, kBench, kEval, kPull, kList, kShow, kRm, kDoctor, kCompletion, kMan;
 
 namespace {
 
 // In the order --help shows them.
-constexpr std::array kCommands{&kRun, &kPull, &kList, &kShow, &kRm, &kBench, &kEval, &kCompletion, &kMan};
+constexpr std::array kCommands{&kRun, &kPull, &kList, &kShow, &kRm, &kBench, &kEval, &kDoctor, &kCompletion, &kMan};
 
 constexpr int kUsageExitCode = 2;
 

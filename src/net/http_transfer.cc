@@ -288,4 +288,6 @@ Result<std::string> http_get_text(const Url& url, const HttpOptions& options, ui
   return std::unexpected(std::move(failure->error));
 }
 
+std::string http_library_version() { return curl_version(); }
+
 }  // namespace hearth

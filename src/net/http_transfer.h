@@ -57,4 +57,7 @@ Result<std::string> http_get_text(const Url& url, const HttpOptions& options, ui
 // What a status means to the user, with what to do; `transient` for 408, 425, 429 and 5xx.
 TransferFailure http_status_error(const Url& url, const HttpAnswer& answer, bool with_token);
 
+// "libcurl/7.88.1 OpenSSL/3.0.22 ...", for `doctor`.
+std::string http_library_version();
+
 }  // namespace hearth
