@@ -11,6 +11,7 @@
 
 #include "base/descriptor.h"
 #include "base/file_io.h"
+#include "base/json.h"
 #include "base/mapped_file.h"
 
 namespace hearth {
@@ -44,9 +45,8 @@ std::string text_of(const json::object& object, std::string_view key) {
 std::optional<PartState> read_state(const std::filesystem::path& path) {
   const auto text = read_file(path, kStateBytes);
   if (!text) return std::nullopt;
-  json::error_code error;
-  const json::value root = json::parse(*text, error);
-  const json::object* object = error ? nullptr : root.if_object();
+  const auto root = parse_json(*text);
+  const json::object* object = root ? root->if_object() : nullptr;
   if (!object) return std::nullopt;
   PartState state{text_of(*object, "url"), text_of(*object, "etag"), text_of(*object, "last_modified"), {}};
   if (const json::value* total = object->if_contains("total"); total && total->is_int64() && total->get_int64() >= 0) {

@@ -9,6 +9,7 @@
 #include <charconv>
 #include <map>
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "net/url.h"
 
@@ -188,11 +189,8 @@ std::string hub_file_url(std::string_view endpoint, const HubRepository& reposit
 }
 
 Result<HubListing> parse_hub_listing(std::string_view text) {
-  json::error_code error;
-  json::parse_options options;
-  options.max_depth = limits::kJsonDepth;
-  const json::value root = json::parse(text, error, {}, options);
-  const json::object* object = error ? nullptr : root.if_object();
+  const json::value root = TRY(parse_json(text, {.depth = limits::kJsonDepth, .bytes = limits::kRepositoryListingBytes}));
+  const json::object* object = root.if_object();
   if (!object) return fail(Code::kMalformed, "the hub's answer is no JSON object");
   HubListing listing;
   const json::value* commit = object->if_contains("sha");

@@ -2,6 +2,7 @@
 
 #include <boost/json.hpp>
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "store/model_name.h"
 #include "store/sha256.h"
@@ -52,11 +53,7 @@ std::string to_json(const Manifest& manifest) {
 }
 
 Result<Manifest> parse_manifest(std::string_view text) {
-  json::error_code error;
-  json::parse_options options;
-  options.max_depth = limits::kJsonDepth;
-  const json::value root = json::parse(text, error, {}, options);
-  if (error) return fail(Code::kMalformed, "not JSON: {}", error.message());
+  const json::value root = TRY(parse_json(text, {.depth = limits::kJsonDepth, .bytes = limits::kManifestBytes}));
   const json::object* object = root.if_object();
   if (!object) return fail(Code::kMalformed, "no JSON object");
   Manifest manifest;
