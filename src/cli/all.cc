@@ -12,12 +12,13 @@
 
 namespace hearth::cli {
 
-extern const Command kRun, kBench, kEval, kPull, kList, kShow, kRm, kDoctor, kCompletion, kMan;
+extern const Command kRun, kBench, kEval, kPull, kList, kShow, kRm, kInspect, kTokenize, kDoctor, kCompletion, kMan;
 
 namespace {
 
 // In the order --help shows them.
-constexpr std::array kCommands{&kRun, &kPull, &kList, &kShow, &kRm, &kBench, &kEval, &kDoctor, &kCompletion, &kMan};
+constexpr std::array kCommands{&kRun,      &kPull,  &kList, &kShow,   &kRm,         &kInspect,
+                               &kTokenize, &kBench, &kEval, &kDoctor, &kCompletion, &kMan};
 
 constexpr int kUsageExitCode = 2;
 
