@@ -26,7 +26,7 @@ class Chat {
   Chat(Engine& engine, const AnswerOptions& options) : engine_(engine), options_(options) { reset(); }
 
   Result<void> run() {
-    fmt::print(stderr, "{} is ready. /help shows what you can type.\n", options_.model.model);
+    fmt::print(stderr, "{} is ready. /help shows what you can type.\n", short_name(options_.model));
     while (const std::optional<std::string> text = read_turn()) {
       if (text->empty()) continue;
       if (*text == "/bye") break;

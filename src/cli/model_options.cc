@@ -20,6 +20,8 @@ void declare_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
 }
 
+std::string short_name(const ModelOptions& options) { return std::filesystem::path(options.model).filename().string(); }
+
 Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options) {
   const int n_threads = options.n_threads > 0 ? options.n_threads : TRY(thread_count_from_environment());
   return create_backend(options.backend, {.n_threads = n_threads, .isa = isa_from_environment()});
@@ -28,7 +30,7 @@ Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options) {
 Result<Model> load(const ModelOptions& options) {
   const Store store = TRY(open_store());
   const std::filesystem::path path = TRY(store.resolve(options.model));
-  ProgressLine progress("loading " + options.model);
+  ProgressLine progress("loading " + short_name(options));
   const auto begun = std::chrono::steady_clock::now();
   auto show = [&](uint64_t done, uint64_t total) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();

@@ -23,6 +23,8 @@ struct ModelOptions {
 // Declares --threads, --context, --kv-type and --backend; MODEL itself is each command's.
 void declare_model_options(CLI::App& app, ModelOptions& options);
 
+// MODEL without the folders of a path, for people to read.
+std::string short_name(const ModelOptions& options);
 Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options);
 // Finds MODEL and loads it, with progress on stderr when it takes long.
 Result<Model> load(const ModelOptions& options);

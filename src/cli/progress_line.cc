@@ -1,6 +1,7 @@
 #include "cli/progress_line.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@ namespace hearth::cli {
 namespace {
 
 constexpr auto kQuietFor = std::chrono::milliseconds(500);
+constexpr auto kRedrawInterval = std::chrono::milliseconds(100);
 constexpr auto kPlainInterval = std::chrono::seconds(10);
 constexpr int kBarWidth = 20;
 
@@ -26,6 +28,12 @@ std::string bar(uint64_t bytes, uint64_t total) {
   const double share = total == 0 ? 1.0 : static_cast<double>(std::min(bytes, total)) / static_cast<double>(total);
   const int full = static_cast<int>(share * kBarWidth);
   return "[" + std::string(full, '#') + std::string(kBarWidth - full, '.') + "] ";
+}
+
+// A line that wraps cannot be redrawn in place, so it is cut to what the terminal shows.
+size_t terminal_columns() {
+  winsize size{};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -59,8 +67,10 @@ void ProgressLine::update(uint64_t bytes, std::optional<uint64_t> total, double 
   if (now - begun_ < kQuietFor) return;
   const std::string text = progress_text(label_, bytes, total, bytes_per_second);
   if (terminal_) {
+    if (now - shown_ < kRedrawInterval) return;
+    shown_ = now;
     clear();
-    fmt::print(stderr, "{}{}", total ? bar(bytes, *total) : "", text);
+    fmt::print(stderr, "{}", ((total ? bar(bytes, *total) : "") + text).substr(0, terminal_columns() - 1));
     std::fflush(stderr);
     drawn_ = true;
   } else if (now - shown_ >= kPlainInterval) {
