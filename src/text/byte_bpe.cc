@@ -118,7 +118,7 @@ void ByteBpe::append_bytes(std::string_view bytes, std::vector<Token>& out) cons
 
 void ByteBpe::encode_word(std::string_view word, MergeSpace& space, std::string& written,
                           std::vector<Token>& out) const {
-  if (ignore_merges_ && word.size() <= plain_bytes_max()) {
+  if (ignore_merges_ && word.size() <= token_bytes_max()) {
     written.clear();
     for (const char c : word) append_utf8(alphabet().to_char[static_cast<uint8_t>(c)], written);
     if (const Token whole = find_plain(written); whole != kNoToken) return out.push_back(whole);

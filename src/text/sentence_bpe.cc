@@ -63,7 +63,7 @@ MergeResult SentenceBpe::merge_of(std::string_view text, const MergeSymbol& left
     return {found.rank, found.value};
   }
   const size_t n_bytes = left.n_bytes + right.n_bytes;
-  if (n_bytes > plain_bytes_max()) return {};
+  if (n_bytes > token_bytes_max()) return {};
   const Token token = find_plain(text.substr(left.begin, n_bytes));
   return token == kNoToken ? MergeResult{} : MergeResult{priority_of(data_.scores[static_cast<size_t>(token)]), token};
 }

@@ -39,7 +39,7 @@ void SpecialTokens::build(const std::vector<std::string>& texts, const std::vect
   // Failure links, shallow nodes first.
   std::vector<int32_t> order(nodes_.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
     return origins[static_cast<size_t>(a)].depth < origins[static_cast<size_t>(b)].depth;
   });
   for (const int32_t i : order) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 #include "text/utf8.h"
 
@@ -78,11 +79,18 @@ std::string ordered_decomposition(std::string_view text) {
     append_nfd(c.code_point, decomposed);
     at += c.n_bytes;
   }
+  std::vector<uint64_t> keys;
   for (auto begin = decomposed.begin(); begin != decomposed.end();) {
     const auto is_mark = [](char32_t c) { return combining_class(c) > 0; };
     begin = std::find_if(begin, decomposed.end(), is_mark);
     const auto end = std::find_if_not(begin, decomposed.end(), is_mark);
-    std::stable_sort(begin, end, [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
+    keys.clear();
+    for (auto mark = begin; mark != end; ++mark) {  // class, place, character: sorting these is stable
+      keys.push_back(static_cast<uint64_t>(combining_class(*mark)) << 56 | static_cast<uint64_t>(keys.size()) << 21 |
+                     *mark);
+    }
+    std::sort(keys.begin(), keys.end());
+    std::transform(keys.begin(), keys.end(), begin, [](uint64_t key) { return static_cast<char32_t>(key & 0x1FFFFF); });
     begin = end;
   }
   std::string out;

@@ -129,19 +129,17 @@ Result<void> check_piece_lengths(const TokenizerData& data, const std::vector<bo
 }
 
 VocabularyTokenizer::VocabularyTokenizer(TokenizerData data, std::vector<bool> matches)
-    : Tokenizer(std::move(data)), matches_(std::move(matches)), all_(data_.tokens), plain_(data_.tokens) {
+    : Tokenizer(std::move(data)), matches_(std::move(matches)), all_(data_.tokens) {
   strips_left_ = data_.strips_left;
   strips_right_ = data_.strips_right;
   std::sort(strips_left_.begin(), strips_left_.end());
   std::sort(strips_right_.begin(), strips_right_.end());
   const auto n = static_cast<Token>(data_.tokens.size());
   all_.reserve(data_.tokens.size());
-  plain_.reserve(data_.tokens.size());
   std::vector<Token> special;
   std::vector<Token> user_defined;
   for (Token id = 0; id < n; ++id) {
     all_.insert(id);
-    if (matches_text(id)) plain_.insert(id);
     const TokenKind kind = kind_of(id);
     if (kind == TokenKind::kUserDefined) user_defined.push_back(id);
     if (kind == TokenKind::kUserDefined || kind == TokenKind::kControl || kind == TokenKind::kUnknown)

@@ -51,8 +51,11 @@ class VocabularyTokenizer : public Tokenizer {
   [[nodiscard]] bool matches_text(Token token) const { return matches_[static_cast<size_t>(token)]; }
   [[nodiscard]] const std::string& text_of(Token token) const { return data_.tokens[static_cast<size_t>(token)]; }
   // A token that plain text may become, by its text.
-  [[nodiscard]] Token find_plain(std::string_view text) const { return plain_.find(text); }
-  [[nodiscard]] size_t plain_bytes_max() const { return plain_.n_bytes_max(); }
+  [[nodiscard]] Token find_plain(std::string_view text) const {
+    const Token token = all_.find(text);
+    return token != kNoToken && matches_text(token) ? token : kNoToken;
+  }
+  [[nodiscard]] size_t token_bytes_max() const { return all_.n_bytes_max(); }
 
  private:
   void encode_fragments(std::string_view text, bool parse_special, std::vector<Token>& out) const;
@@ -60,7 +63,6 @@ class VocabularyTokenizer : public Tokenizer {
   std::vector<bool> matches_;
   std::vector<Token> strips_left_, strips_right_;  // sorted
   TokenIndex all_;
-  TokenIndex plain_;
   SpecialTokens specials_;      // control, unknown and user-defined
   SpecialTokens user_defined_;  // user-defined only
 };
