@@ -21,8 +21,10 @@ Result<void> check_layer(const DecoderConfig& config, const LayerConfig& layer) 
     TRY(in_range("sliding window", layer.window, 0, limits::kContext));
     if (layer.n_heads % layer.n_kv_heads != 0)
       return fail(Code::kMalformed, "{} heads cannot share {} kv heads evenly", layer.n_heads, layer.n_kv_heads);
-    if (layer.rope >= static_cast<int>(config.ropes.size())) return fail(Code::kMalformed, "rope {} of {}", layer.rope, config.ropes.size());
-    if (layer.rope >= 0) TRY(in_range("rope dimensions", config.ropes[static_cast<size_t>(layer.rope)].dims, 2, layer.head_dim));
+    if (layer.rope >= static_cast<int>(config.ropes.size()))
+      return fail(Code::kMalformed, "rope {} of {}", layer.rope, config.ropes.size());
+    if (layer.rope >= 0)
+      TRY(in_range("rope dimensions", config.ropes[static_cast<size_t>(layer.rope)].dims, 2, layer.head_dim));
   }
   if (layer.n_experts == 0) return in_range("feed-forward width", layer.d_ffn, 1, limits::kWidth);
   TRY(in_range("experts", layer.n_experts, 1, limits::kExperts));
@@ -35,16 +37,25 @@ Result<void> check_rope(const RopeConfig& rope) {
   const auto half = static_cast<size_t>(rope.dims / 2);
   const bool lists_fit = (rope.scaling != RopeScaling::kFactors || rope.factors.size() == half) &&
                          (rope.long_factors.empty() || rope.long_factors.size() == half);
-  if (!lists_fit) return fail(Code::kMalformed, "rope has {} and {} factors, want {}", rope.factors.size(), rope.long_factors.size(), half);
+  if (!lists_fit)
+    return fail(Code::kMalformed, "rope has {} and {} factors, want {}", rope.factors.size(), rope.long_factors.size(),
+                half);
   for (const std::vector<float>* list : {&rope.factors, &rope.long_factors})
     for (const float factor : *list)
-      if (!(factor > 0.0f) || !std::isfinite(factor)) return fail(Code::kMalformed, "rope factor {} is not above 0", factor);
-  const bool needs_original = rope.scaling == RopeScaling::kYarn || rope.scaling == RopeScaling::kLlama3;
+      if (!(factor > 0.0f) || !std::isfinite(factor))
+        return fail(Code::kMalformed, "rope factor {} is not above 0", factor);
+  const bool is_ntk = rope.scaling == RopeScaling::kNtk;
+  if (is_ntk && rope.dims < 4)
+    return fail(Code::kMalformed, "rope dimensions are {}; dynamic NTK needs at least 4", rope.dims);
+  const bool needs_original = is_ntk || rope.scaling == RopeScaling::kYarn || rope.scaling == RopeScaling::kLlama3;
   if (needs_original) TRY(in_range("rope's original context", rope.original_context, 1, limits::kContext));
   if (!(rope.base > 1.0 && rope.base < 1e12)) return fail(Code::kMalformed, "rope base {} is not above 1", rope.base);
-  if (!(rope.factor > 0.0 && rope.factor < 1e6)) return fail(Code::kMalformed, "rope scaling factor {} is not above 0", rope.factor);
-  if (rope.scaling == RopeScaling::kLlama3 && !(rope.high_freq_factor > rope.low_freq_factor && rope.low_freq_factor > 0))
-    return fail(Code::kMalformed, "rope low and high frequency factors are {} and {}", rope.low_freq_factor, rope.high_freq_factor);
+  if (!(rope.factor > 0.0 && rope.factor < 1e6))
+    return fail(Code::kMalformed, "rope scaling factor {} is not above 0", rope.factor);
+  if (rope.scaling == RopeScaling::kLlama3 &&
+      !(rope.high_freq_factor > rope.low_freq_factor && rope.low_freq_factor > 0))
+    return fail(Code::kMalformed, "rope low and high frequency factors are {} and {}", rope.low_freq_factor,
+                rope.high_freq_factor);
   return {};
 }
 
@@ -55,7 +66,12 @@ Result<void> check(const DecoderConfig& config) {
   TRY(in_range("width", config.d_model, 1, limits::kWidth));
   TRY(in_range("layers", config.n_layers(), 1, limits::kLayers));
   TRY(in_range("context", config.context_max, 1, limits::kContext));
-  if (!(config.norm_eps > 0.0f && config.norm_eps < 1.0f)) return fail(Code::kMalformed, "norm epsilon is {}", config.norm_eps);
+  if (!(config.norm_eps > 0.0f && config.norm_eps < 1.0f))
+    return fail(Code::kMalformed, "norm epsilon is {}", config.norm_eps);
+  for (const float value : {config.embedding_scale, config.residual_scale, config.attention_scale,
+                            config.attention_soft_cap, config.logit_soft_cap, config.logit_scale, config.expert_scale})
+    if (!(value >= 0.0f && std::isfinite(value)))
+      return fail(Code::kMalformed, "one of the model's scales and caps is {}", value);
   bool convolves = false;
   for (const RopeConfig& rope : config.ropes) TRY(check_rope(rope));
   for (size_t i = 0; i < config.layers.size(); ++i) {

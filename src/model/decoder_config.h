@@ -14,11 +14,11 @@ enum class Mixer : uint8_t { kAttention, kShortConv };
 
 enum class RopeScaling : uint8_t {
   kNone,
-  kLinear,    // positions divided by factor
-  kNtk,       // base raised so that the longest wave stretches by factor
-  kYarn,      // Peng et al. 2023: by parts, and attention sharpened
-  kLlama3,    // by parts, as Llama 3.1
-  kFactors,   // the file gives a divisor per frequency (rope_freqs; longrope's short or long list)
+  kLinear,   // positions divided by factor
+  kNtk,      // "dynamic NTK": base raised once the admitted context is longer than original_context
+  kYarn,     // Peng et al. 2023: by parts, and attention sharpened
+  kLlama3,   // by parts, as Llama 3.1
+  kFactors,  // the file gives a divisor per frequency (rope_freqs; longrope's short or long list)
 };
 
 struct RopeConfig {
@@ -27,12 +27,12 @@ struct RopeConfig {
   RopeStyle style = RopeStyle::kHalves;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1.0;
-  int original_context = 0;                      // yarn, llama3, longrope
-  double beta_fast = 32.0, beta_slow = 1.0;      // yarn
+  int original_context = 0;                              // ntk, yarn, llama3, longrope
+  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
-  std::vector<float> factors;                    // kFactors: dims / 2 divisors; longrope: the short list
-  std::vector<float> long_factors;               // longrope: used when the admitted context is longer than original_context
-  double magnitude = 1.0;                        // multiplies cos and sin (yarn's and longrope's attention factor)
+  std::vector<float> factors;                            // kFactors: dims / 2 divisors; longrope: the short list
+  std::vector<float> long_factors;  // longrope: used when the admitted context is longer than original_context
+  double magnitude = 1.0;           // multiplies cos and sin (yarn's and longrope's attention factor)
 };
 
 struct LayerConfig {
@@ -48,12 +48,12 @@ struct DecoderConfig {
   std::string family;
   int n_vocab = 0, d_model = 0, context_max = 0;
   float norm_eps = 1e-5f;
-  bool norm_plus_one = false;    // norm weights are stored minus one (Gemma in Hugging Face's form)
+  bool norm_plus_one = false;  // norm weights are stored minus one (Gemma in Hugging Face's form)
   float embedding_scale = 1.0f;
   float residual_scale = 1.0f;   // on what attention and ffn add to the stream
   float attention_scale = 0.0f;  // 0: 1 / sqrt(head_dim)
   float attention_soft_cap = 0.0f, logit_soft_cap = 0.0f;
-  float logit_scale = 1.0f;      // multiplies the logits
+  float logit_scale = 1.0f;  // multiplies the logits
   GluKind glu = GluKind::kSilu;
   bool fused_qkv = false, fused_gate_up = false;  // phi3: one matrix, split by rows
   std::vector<RopeConfig> ropes;

@@ -1,5 +1,6 @@
 // Loading: from a checkpoint's tensors to the decoder's matrices and vectors, every shape checked.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -27,6 +28,7 @@ class DecoderLoader {
   DecoderLoader(const Checkpoint& checkpoint, const Family& family, Backend& backend, const DecoderOptions& options)
       : checkpoint_(checkpoint), family_(family), backend_(backend), options_(options) {
     for (const TensorRef& tensor : checkpoint.tensors()) total_bytes_ += tensor.data.size();
+    used_.resize(checkpoint.tensors().size());
   }
 
   Result<std::unique_ptr<Decoder>> load() {
@@ -42,8 +44,11 @@ class DecoderLoader {
     plus_one_ = c.norm_plus_one;
     decoder->embedding_ = TRY(matrix("token_embd.weight", c.n_vocab, c.d_model));
     for (int i = 0; i < c.n_layers(); ++i) decoder->layers_.push_back(TRY(layer(c, i)));
-    decoder->output_norm_ = TRY(norm("output_norm.weight", c.d_model));
-    if (find("output.weight")) decoder->head_ = TRY(matrix("output.weight", c.n_vocab, c.d_model));
+    // LFM2's GGUF calls the last norm by the first one's name.
+    const bool usual_norm = find("output_norm.weight") || !find("token_embd_norm.weight");
+    decoder->output_norm_ = TRY(norm(usual_norm ? "output_norm.weight" : "token_embd_norm.weight", c.d_model));
+    if (TRY(has_head())) decoder->head_ = TRY(matrix("output.weight", c.n_vocab, c.d_model));
+    TRY(all_used());
     decoder->weight_bytes_ = weight_bytes_;
     return decoder;
   }
@@ -57,14 +62,40 @@ class DecoderLoader {
     constexpr int kDefaultContext = 4096;
     const int most = decoder.config_.context_max;
     if (options_.context < 0 || options_.context > most)
-      return fail(Code::kInvalidArgument, "context {}: this model was made for at most {} positions", options_.context, most);
+      return fail(Code::kInvalidArgument, "context {}: this model was made for at most {} positions", options_.context,
+                  most);
     decoder.context_ = options_.context > 0 ? options_.context : std::min(kDefaultContext, most);
     return {};
   }
 
-  const TensorRef* find(std::string_view gguf_name) const { return checkpoint_.find_tensor(tensor_name(family_, checkpoint_, gguf_name)); }
+  // What is found counts as used.
+  const TensorRef* find(std::string_view gguf_name) {
+    const TensorRef* tensor = checkpoint_.find_tensor(tensor_name(family_, checkpoint_, gguf_name));
+    if (tensor) used_[static_cast<size_t>(tensor - checkpoint_.tensors().data())] = true;
+    return tensor;
+  }
 
-  Result<const TensorRef*> require(std::string_view gguf_name) const {
+  // Without a head of its own a model uses the embedding; config.json may say which it has.
+  Result<bool> has_head() {
+    const bool found = find("output.weight") != nullptr;
+    const bool tied = TRY(ModelKeys(checkpoint_).bool_or("", "tie_word_embeddings", !found));
+    if (!tied && !found) TRY(require("output.weight"));
+    return !tied;
+  }
+
+  // A tensor of a layer that nothing reads would mean wrong answers. (Llama's first files stored rope's frequencies.)
+  Result<void> all_used() const {
+    for (size_t i = 0; i < used_.size(); ++i) {
+      const std::string_view name = checkpoint_.tensors()[i].name;
+      const bool of_layer = name.starts_with("blk.") || name.starts_with("model.layers.");
+      if (of_layer && !used_[i] && !name.ends_with("rotary_emb.inv_freq"))
+        return fail(Code::kUnsupported, "tensor '{}' has no place in the family '{}' with these settings", name,
+                    family_.name);
+    }
+    return {};
+  }
+
+  Result<const TensorRef*> require(std::string_view gguf_name) {
     if (const TensorRef* tensor = find(gguf_name)) return tensor;
     return fail(Code::kMalformed, "the model has no tensor '{}'", tensor_name(family_, checkpoint_, gguf_name));
   }
@@ -76,11 +107,12 @@ class DecoderLoader {
   }
 
   static Result<void> expect(const TensorRef& tensor, int64_t cols, int64_t rows, int64_t slices = 1) {
-    const bool fits = tensor.shape[0] == static_cast<uint64_t>(cols) && tensor.shape[1] == static_cast<uint64_t>(rows) &&
+    const bool fits = tensor.shape[0] == static_cast<uint64_t>(cols) &&
+                      tensor.shape[1] == static_cast<uint64_t>(rows) &&
                       tensor.shape[2] == static_cast<uint64_t>(slices) && tensor.shape[3] == 1;
     if (fits) return {};
-    return fail(Code::kMalformed, "tensor '{}' has the shape {}, the model's settings want {} x {}{}", tensor.name, shape_text(tensor), cols, rows,
-                slices > 1 ? fmt::format(" x {}", slices) : "");
+    return fail(Code::kMalformed, "tensor '{}' has the shape {}, the model's settings want {} x {}{}", tensor.name,
+                shape_text(tensor), cols, rows, slices > 1 ? fmt::format(" x {}", slices) : "");
   }
 
   Result<Matrix> to_backend(const TensorRef& tensor, WeightSource source) {
@@ -94,7 +126,9 @@ class DecoderLoader {
   Result<Matrix> matrix(std::string_view gguf_name, int64_t rows, int64_t cols, int slices = 1) {
     const TensorRef* tensor = TRY(require(gguf_name));
     TRY(expect(*tensor, cols, rows, slices));
-    Matrix weight = TRY(to_backend(*tensor, {.type = tensor->type, .rows = rows, .cols = cols, .slices = slices, .data = tensor->data, .consumed = {}}));
+    Matrix weight = TRY(to_backend(
+        *tensor,
+        {.type = tensor->type, .rows = rows, .cols = cols, .slices = slices, .data = tensor->data, .consumed = {}}));
     loaded(*tensor);
     return weight;
   }
@@ -104,9 +138,12 @@ class DecoderLoader {
     const TensorRef* tensor = TRY(require(gguf_name));
     TRY(expect(*tensor, cols, all_rows));
     const auto row = row_bytes(info(tensor->type), static_cast<uint64_t>(cols));
-    if (!row) return fail(Code::kMalformed, "tensor '{}': rows of {} elements cannot be {}", tensor->name, cols, info(tensor->type).name);
+    if (!row)
+      return fail(Code::kMalformed, "tensor '{}': rows of {} elements cannot be {}", tensor->name, cols,
+                  info(tensor->type).name);
     const auto data = tensor->data.subspan(static_cast<size_t>(first) * *row, static_cast<size_t>(rows) * *row);
-    return to_backend(*tensor, {.type = tensor->type, .rows = rows, .cols = cols, .slices = 1, .data = data, .consumed = {}});
+    return to_backend(*tensor,
+                      {.type = tensor->type, .rows = rows, .cols = cols, .slices = 1, .data = data, .consumed = {}});
   }
 
   // The experts' matrices: one tensor with three dimensions, or one tensor per expert ("...ffn_gate.E.weight") laid side by side.
@@ -120,21 +157,51 @@ class DecoderLoader {
       TRY(expect(*tensor, cols, rows));
       if (!first) first = tensor;
       if (tensor->type != first->type)
-        return fail(Code::kUnsupported, "tensor '{}' is {}, its neighbours are {}", tensor->name, info(tensor->type).name, info(first->type).name);
+        return fail(Code::kUnsupported, "tensor '{}' is {}, its neighbours are {}", tensor->name,
+                    info(tensor->type).name, info(first->type).name);
       all.insert(all.end(), tensor->data.begin(), tensor->data.end());
       loaded(*tensor);
     }
-    auto weight = backend_.load({.type = first->type, .rows = rows, .cols = cols, .slices = n_experts, .data = all, .consumed = {}});
+    auto weight = backend_.load(
+        {.type = first->type, .rows = rows, .cols = cols, .slices = n_experts, .data = all, .consumed = {}});
     if (!weight) return within(first->name, weight.error());
     weight_bytes_ += (*weight)->bytes();
     return weight;
+  }
+
+  // The experts' gates and ups in one tensor, each expert's gate rows before its up rows.
+  Result<void> fused_experts(const DecoderConfig& c, const TensorRef& tensor, int n_experts, Layer& layer) {
+    const int64_t half = c.d_expert, cols = c.d_model;
+    TRY(expect(tensor, cols, 2 * half, n_experts));
+    const auto row = row_bytes(info(tensor.type), static_cast<uint64_t>(cols));
+    if (!row)
+      return fail(Code::kMalformed, "tensor '{}': rows of {} elements cannot be {}", tensor.name, cols,
+                  info(tensor.type).name);
+    const size_t bytes = static_cast<size_t>(half) * *row;
+    std::array<std::vector<std::byte>, 2> parts;
+    for (size_t piece = 0; piece < 2 * static_cast<size_t>(n_experts); ++piece) {
+      const auto data = tensor.data.subspan(piece * bytes, bytes);
+      parts[piece % 2].insert(parts[piece % 2].end(), data.begin(), data.end());
+    }
+    loaded(tensor);
+    auto lay_out = [&](std::span<const std::byte> data) -> Result<Matrix> {
+      auto weight = backend_.load(
+          {.type = tensor.type, .rows = half, .cols = cols, .slices = n_experts, .data = data, .consumed = {}});
+      if (!weight) return within(tensor.name, weight.error());
+      weight_bytes_ += (*weight)->bytes();
+      return weight;
+    };
+    layer.gate = TRY(lay_out(parts[0]));
+    layer.up = TRY(lay_out(parts[1]));
+    return {};
   }
 
   // A tensor's elements as floats, whatever its type.
   static Result<std::vector<float>> floats(const TensorRef& tensor, int64_t n) {
     const TypeInfo& type = info(tensor.type);
     if (n % type.block != 0 || tensor.data.size() < static_cast<size_t>(n / type.block * type.block_bytes))
-      return fail(Code::kMalformed, "tensor '{}': {} elements of {} do not fit its {} bytes", tensor.name, n, type.name, tensor.data.size());
+      return fail(Code::kMalformed, "tensor '{}': {} elements of {} do not fit its {} bytes", tensor.name, n, type.name,
+                  tensor.data.size());
     std::vector<float> values(static_cast<size_t>(n));
     type.decode(tensor.data.data(), values.data(), n);
     return values;
@@ -149,7 +216,8 @@ class DecoderLoader {
   Result<Vector> vector(std::string_view gguf_name, int64_t n, float plus = 0.0f) {
     const TensorRef* tensor = TRY(require(gguf_name));
     if (tensor->shape[0] != static_cast<uint64_t>(n) || tensor->n_dims != 1)
-      return fail(Code::kMalformed, "tensor '{}' has the shape {}, the model's settings want {}", tensor->name, shape_text(*tensor), n);
+      return fail(Code::kMalformed, "tensor '{}' has the shape {}, the model's settings want {}", tensor->name,
+                  shape_text(*tensor), n);
     std::vector<float> values = TRY(floats(*tensor, n));
     for (float& value : values) value += plus;
     loaded(*tensor);
@@ -168,7 +236,8 @@ class DecoderLoader {
 
   Result<void> attention(const DecoderConfig& c, int i, Layer& layer) {
     auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
-    const int64_t q = int64_t{layer.config.n_heads} * layer.config.head_dim, kv = int64_t{layer.config.n_kv_heads} * layer.config.head_dim;
+    const int64_t q = int64_t{layer.config.n_heads} * layer.config.head_dim,
+                  kv = int64_t{layer.config.n_kv_heads} * layer.config.head_dim;
     if (c.fused_qkv) {
       layer.q = TRY(part(name("attn_qkv.weight"), 0, q, q + 2 * kv, c.d_model));
       layer.k = TRY(part(name("attn_qkv.weight"), q, kv, q + 2 * kv, c.d_model));
@@ -194,8 +263,11 @@ class DecoderLoader {
     layer.conv_out = TRY(matrix(name("shortconv.out_proj.weight"), c.d_model, c.d_model));
     const TensorRef* kernel = TRY(require(name("shortconv.conv.weight")));
     // [d][taps] in GGUF, [d][1][taps] in Hugging Face files; the order of the elements is the same.
-    const bool fits = kernel->shape[0] == static_cast<uint64_t>(c.conv_taps) && kernel->shape[1] * kernel->shape[2] == static_cast<uint64_t>(c.d_model);
-    if (!fits) return fail(Code::kMalformed, "tensor '{}' has the shape {}, want {} x {}", kernel->name, shape_text(*kernel), c.conv_taps, c.d_model);
+    const bool fits = kernel->shape[0] == static_cast<uint64_t>(c.conv_taps) &&
+                      kernel->shape[1] * kernel->shape[2] == static_cast<uint64_t>(c.d_model);
+    if (!fits)
+      return fail(Code::kMalformed, "tensor '{}' has the shape {}, want {} x {}", kernel->name, shape_text(*kernel),
+                  c.conv_taps, c.d_model);
     const std::vector<float> taps = TRY(floats(*kernel, int64_t{c.d_model} * c.conv_taps));
     layer.conv_kernel = TRY(to_buffer(taps));
     loaded(*kernel);
@@ -208,8 +280,12 @@ class DecoderLoader {
     const int64_t ffn = layer.config.d_ffn;
     if (const int n = layer.config.n_experts; n > 0) {
       layer.router = TRY(matrix(name("ffn_gate_inp.weight"), n, c.d_model));
-      layer.gate = TRY(experts(i, "gate", c.d_expert, c.d_model, n));
-      layer.up = TRY(experts(i, "up", c.d_expert, c.d_model, n));
+      if (const TensorRef* both = find(name("ffn_gate_up_exps.weight"))) {
+        TRY(fused_experts(c, *both, n, layer));
+      } else {
+        layer.gate = TRY(experts(i, "gate", c.d_expert, c.d_model, n));
+        layer.up = TRY(experts(i, "up", c.d_expert, c.d_model, n));
+      }
       layer.down = TRY(experts(i, "down", c.d_model, c.d_expert, n));
       return {};
     }
@@ -229,8 +305,10 @@ class DecoderLoader {
     Layer layer;
     layer.config = c.layers[static_cast<size_t>(i)];
     layer.attn_norm = TRY(norm(name("attn_norm.weight"), c.d_model));
-    if (layer.config.mixer == Mixer::kAttention) TRY(attention(c, i, layer));
-    else TRY(short_conv(c, i, layer));
+    if (layer.config.mixer == Mixer::kAttention)
+      TRY(attention(c, i, layer));
+    else
+      TRY(short_conv(c, i, layer));
     layer.post_attn_norm = TRY(optional_norm(name("post_attention_norm.weight"), c.d_model));
     layer.ffn_norm = TRY(norm(name("ffn_norm.weight"), c.d_model));
     TRY(feed_forward(c, i, layer));
@@ -246,7 +324,8 @@ class DecoderLoader {
       const TensorRef* tensor = checkpoint_.find_tensor(std::string(gguf_name));
       if (!tensor) return {};
       if (tensor->shape[0] != static_cast<uint64_t>(rope.dims / 2))
-        return fail(Code::kMalformed, "tensor '{}' has {} elements, the rope wants {}", gguf_name, tensor->shape[0], rope.dims / 2);
+        return fail(Code::kMalformed, "tensor '{}' has {} elements, the rope wants {}", gguf_name, tensor->shape[0],
+                    rope.dims / 2);
       out = TRY(floats(*tensor, rope.dims / 2));
       rope.scaling = RopeScaling::kFactors;
       loaded(*tensor);
@@ -263,11 +342,13 @@ class DecoderLoader {
   Backend& backend_;
   const DecoderOptions& options_;
   bool plus_one_ = false;
+  std::vector<bool> used_;  // by index of the checkpoint's tensors
   uint64_t total_bytes_ = 0, done_bytes_ = 0;
   int64_t weight_bytes_ = 0;
 };
 
-Result<std::unique_ptr<Decoder>> Decoder::load(const Checkpoint& checkpoint, Backend& backend, const DecoderOptions& options) {
+Result<std::unique_ptr<Decoder>> Decoder::load(const Checkpoint& checkpoint, Backend& backend,
+                                               const DecoderOptions& options) {
   const Family* family = TRY(find_family(checkpoint));
   return DecoderLoader(checkpoint, *family, backend, options).load();
 }

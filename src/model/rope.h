@@ -9,7 +9,8 @@
 namespace hearth {
 
 // Frequencies after scaling (Su et al. 2021; linear; "NTK-aware"; YaRN, Peng et al. 2023, section 3.2; Llama 3.1; longrope).
-// `context` is what sequences were admitted with: it alone decides between longrope's lists, so a prompt's chunking cannot.
+// `context` is what sequences were admitted with: it alone decides between longrope's lists and how far NTK raises the base, so
+// a prompt's chunking cannot.
 class Rope {
  public:
   Rope(const RopeConfig& config, int context);

@@ -7,7 +7,8 @@
 namespace hearth {
 namespace {
 
-constexpr std::array kFamilies{&kLlama, &kMistral, &kQwen2, &kQwen3};
+constexpr std::array kFamilies{&kGemma2,  &kGemma3, &kGranite, &kGraniteMoe, &kLfm2,     &kLlama,
+                               &kMistral, &kPhi3,   &kQwen2,   &kQwen3,      &kQwen3Moe, &kSmolLm3};
 
 // Hugging Face's usual names; what stands under a layer has "model.layers.N." before it.
 constexpr std::array kHfNames{
@@ -44,13 +45,16 @@ std::string_view hf_name(const Family& family, std::string_view gguf) {
   return {};
 }
 
-bool is_number(std::string_view text) { return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; }); }
+bool is_number(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
 
 // "ffn_gate.7.weight" -> "ffn_gate.E.weight" and "7"
 std::pair<std::string, std::string_view> without_expert(std::string_view name) {
   const size_t first = name.find('.'), second = first == name.npos ? name.npos : name.find('.', first + 1);
   if (second == name.npos || !is_number(name.substr(first + 1, second - first - 1))) return {std::string(name), {}};
-  return {fmt::format("{}.E{}", name.substr(0, first), name.substr(second)), name.substr(first + 1, second - first - 1)};
+  return {fmt::format("{}.E{}", name.substr(0, first), name.substr(second)),
+          name.substr(first + 1, second - first - 1)};
 }
 
 }  // namespace
@@ -61,13 +65,15 @@ Result<const Family*> find_family(const Checkpoint& checkpoint) {
   const ModelKeys keys(checkpoint);
   std::string known;
   for (const Family* family : kFamilies) {
-    const bool same = keys.hugging_face() ? std::ranges::find(family->hf_classes, keys.architecture()) != family->hf_classes.end()
-                                          : family->name == keys.architecture();
+    const bool same = keys.hugging_face()
+                          ? std::ranges::find(family->hf_classes, keys.architecture()) != family->hf_classes.end()
+                          : family->name == keys.architecture();
     if (same) return family;
     known += fmt::format(" {}", family->name);
   }
   if (keys.architecture().empty())
-    return fail(Code::kMalformed, "the model does not say its family ({})", keys.hugging_face() ? "architectures in config.json" : "general.architecture");
+    return fail(Code::kMalformed, "the model does not say its family ({})",
+                keys.hugging_face() ? "architectures in config.json" : "general.architecture");
   return fail(Code::kUnsupported, "model family '{}' is not known; this program knows:{}", keys.architecture(), known);
 }
 

@@ -9,10 +9,13 @@ namespace json = boost::json;
 
 Result<int> to_int(const json::value& value, std::string_view name) {
   int64_t number = 0;
-  if (value.is_int64()) number = value.get_int64();
-  else if (value.is_double() && std::nearbyint(value.get_double()) == value.get_double() && std::fabs(value.get_double()) < 1e15)
+  if (value.is_int64())
+    number = value.get_int64();
+  else if (value.is_double() && std::nearbyint(value.get_double()) == value.get_double() &&
+           std::fabs(value.get_double()) < 1e15)
     number = static_cast<int64_t>(value.get_double());
-  else return fail(Code::kMalformed, "config.json: '{}' is not a whole number", name);
+  else
+    return fail(Code::kMalformed, "config.json: '{}' is not a whole number", name);
   if (number < INT32_MIN || number > INT32_MAX) return fail(Code::kMalformed, "config.json: '{}' is {}", name, number);
   return static_cast<int>(number);
 }
@@ -71,20 +74,28 @@ Result<int> ModelKeys::require_int(std::string_view gguf, std::string_view hf) c
   return *value;
 }
 
-Result<int> ModelKeys::int_or(std::string_view gguf, std::string_view hf, int fallback) const { return TRY(find_int(gguf, hf)).value_or(fallback); }
+Result<int> ModelKeys::int_or(std::string_view gguf, std::string_view hf, int fallback) const {
+  return TRY(find_int(gguf, hf)).value_or(fallback);
+}
 
-Result<double> ModelKeys::float_or(std::string_view gguf, std::string_view hf, double fallback) const {
+Result<std::optional<double>> ModelKeys::find_float(std::string_view gguf, std::string_view hf) const {
   if (config_) {
     const json::value* value = field(hf);
-    return value ? to_double(*value, hf) : fallback;
+    if (!value) return std::nullopt;
+    return TRY(to_double(*value, hf));
   }
-  if (gguf.empty()) return fallback;
-  return checkpoint_->metadata().value_or<double>(key(gguf), fallback);
+  if (gguf.empty() || !checkpoint_->metadata().contains(key(gguf))) return std::nullopt;
+  return TRY(checkpoint_->metadata().require<double>(key(gguf)));
+}
+
+Result<double> ModelKeys::float_or(std::string_view gguf, std::string_view hf, double fallback) const {
+  return TRY(find_float(gguf, hf)).value_or(fallback);
 }
 
 Result<double> ModelKeys::require_float(std::string_view gguf, std::string_view hf) const {
-  if (config_ ? !field(hf) : !checkpoint_->metadata().contains(key(gguf))) return fail(Code::kMalformed, "{}", missing(gguf, hf));
-  return float_or(gguf, hf, 0.0);
+  const auto value = TRY(find_float(gguf, hf));
+  if (!value) return fail(Code::kMalformed, "{}", missing(gguf, hf));
+  return *value;
 }
 
 Result<bool> ModelKeys::bool_or(std::string_view gguf, std::string_view hf, bool fallback) const {
@@ -109,13 +120,15 @@ Result<std::string> ModelKeys::string_or(std::string_view gguf, std::string_view
   return checkpoint_->metadata().value_or<std::string>(key(gguf), std::string(fallback));
 }
 
-Result<std::vector<int>> ModelKeys::per_layer(std::string_view gguf, std::string_view hf, int n_layers, std::optional<int> fallback) const {
+Result<std::vector<int>> ModelKeys::per_layer(std::string_view gguf, std::string_view hf, int n_layers,
+                                              std::optional<int> fallback) const {
   const auto count = static_cast<size_t>(n_layers);
   if (config_) {
     const json::value* value = field(hf);
     if (value && value->is_array()) {
       const json::array& list = value->get_array();
-      if (list.size() != count) return fail(Code::kMalformed, "config.json: '{}' has {} values for {} layers", hf, list.size(), n_layers);
+      if (list.size() != count)
+        return fail(Code::kMalformed, "config.json: '{}' has {} values for {} layers", hf, list.size(), n_layers);
       std::vector<int> out;
       for (const json::value& each : list) out.push_back(TRY(to_int(each, hf)));
       return out;
@@ -126,6 +139,22 @@ Result<std::vector<int>> ModelKeys::per_layer(std::string_view gguf, std::string
   }
   if (!fallback) return fail(Code::kMalformed, "{}", missing(gguf, hf));
   return std::vector<int>(count, *fallback);
+}
+
+Result<std::vector<bool>> ModelKeys::layer_flags(std::string_view gguf, int n_layers) const {
+  if (config_) return std::vector<bool>();
+  const MetadataValue* value = checkpoint_->metadata().find_value(key(gguf));
+  if (!value || value->type != ValueType::kArray) return std::vector<bool>();
+  std::vector<bool> out;
+  if (value->element == ValueType::kBool) {
+    for (const std::byte each : value->bytes) out.push_back(each != std::byte{0});
+  } else {
+    for (const int32_t each : TRY(checkpoint_->metadata().require<std::vector<int32_t>>(key(gguf))))
+      out.push_back(each != 0);
+  }
+  if (out.size() != static_cast<size_t>(n_layers))
+    return fail(Code::kMalformed, "the key '{}' has {} values for {} layers", key(gguf), out.size(), n_layers);
+  return out;
 }
 
 Result<std::vector<float>> ModelKeys::floats(std::string_view gguf, std::string_view hf) const {

@@ -8,6 +8,6 @@ namespace {
 constexpr std::array<std::string_view, 1> kClasses{"Qwen3ForCausalLM"};
 }  // namespace
 
-const Family kQwen3{.name = "qwen3", .hf_classes = kClasses, .configure = configure_plain, .hf_names = {}};
+const Family kQwen3{.name = "qwen3", .hf_classes = kClasses, .configure = configure_qwen, .hf_names = {}};
 
 }  // namespace hearth
