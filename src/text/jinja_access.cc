@@ -72,7 +72,7 @@ Result<Value> attribute(Heap& heap, const Value& object, const Value& name) {
 
 Result<Value> item(Heap& heap, const Value& object, const Value& key) {
   if (object.is_undefined()) return undefined_error(object);
-  if (object.is(Kind::kDict) && !key.is(Kind::kDict) && !key.is_list(ListKind::kList))
+  if (object.is(Kind::kDict) && is_hashable(key))
     if (const Value* found = TRY(find(heap, object, key))) return *found;
   if (key.is_string()) {
     if (object.is(Kind::kNamespace) || object.is(Kind::kLoop)) return attribute(heap, object, key);
@@ -143,7 +143,7 @@ Result<Value> slice(Heap& heap, const Value& object, const Value& start, const V
   if (object.is_undefined()) return undefined_error(object);
   if (object.is_string()) return slice_text(heap, object.text(), start, stop, step);
   if (!object.is(Kind::kList) || object.is_list(ListKind::kGenerator) || object.is_list(ListKind::kView))
-    return Value::undefined(TRY(heap.string("a slice")));
+    return type_error("cannot slice", object);
   const auto& items = object.items();
   const Range range = TRY(slice_range(start, stop, step, static_cast<int64_t>(items.size())));
   std::vector<Value> selected;

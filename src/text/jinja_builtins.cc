@@ -104,6 +104,7 @@ Result<std::vector<Entry>> named_entries(Environment& environment, const Argumen
   if (arguments.positional.size() > 1) return fail(Code::kMalformed, "takes at most 1 positional argument");
   if (!arguments.positional.empty()) {
     const Value& first = arguments.positional[0];
+    if (first.is_undefined()) return undefined_error(first);
     if (first.is(Kind::kDict) || first.is(Kind::kNamespace)) {
       entries = first.entries();
     } else {

@@ -87,6 +87,11 @@ bool truth(const Value& value) {
   }
 }
 
+bool is_hashable(const Value& value) {
+  if (value.is(Kind::kDict) || value.is_list(ListKind::kList) || value.is_list(ListKind::kView)) return false;
+  return !value.is_list(ListKind::kTuple) || std::all_of(value.items().begin(), value.items().end(), is_hashable);
+}
+
 namespace {
 // Exact, also where the integer does not fit a double.
 std::partial_ordering order_numbers(const Value& a, const Value& b) {
@@ -218,7 +223,7 @@ Result<const Value*> find(Heap& heap, const Value& dict, const Value& key) {
       if (name.is_string() && name.text() == text) return &value;
     return nullptr;
   }
-  if (key.is(Kind::kDict) || key.is_list(ListKind::kList)) return type_error("cannot use as a key", key);
+  if (!is_hashable(key)) return type_error("cannot use as a key", key);
   for (const auto& [name, value] : entries)
     if (TRY(equals(heap, name, key))) return &value;
   return nullptr;
@@ -229,8 +234,7 @@ Result<Value> make_dict(Heap& heap, std::vector<Entry> entries) {
   unique.reserve(entries.size());
   std::map<std::string_view, size_t, std::less<>> positions;  // of string keys
   for (Entry& entry : entries) {
-    if (entry.first.is(Kind::kDict) || entry.first.is_list(ListKind::kList))
-      return type_error("cannot use as a key", entry.first);
+    if (!is_hashable(entry.first)) return type_error("cannot use as a key", entry.first);
     size_t at = unique.size();
     if (entry.first.is_string()) {
       at = positions.try_emplace(entry.first.text(), at).first->second;

@@ -47,6 +47,8 @@ Result<void> append_json(Heap& heap, std::string& out, const Value& value, const
 Result<std::vector<Value>> iterate(Heap& heap, const Value& value);
 // len(); an error for what has none.
 Result<int64_t> length(Heap& heap, const Value& value);
+// Whether it can be a key of a dict: anything but lists, dicts, and tuples that hold such.
+[[nodiscard]] bool is_hashable(const Value& value);
 // The value under a key, null if there is none.
 Result<const Value*> find(Heap& heap, const Value& dict, const Value& key);
 // With later values for equal keys winning, as in a dict display.

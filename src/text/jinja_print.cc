@@ -89,9 +89,11 @@ Result<void> append_repr(Heap& heap, std::string& out, const Value& value) {
       return append_list_repr(heap, out, value);
     case Kind::kDict:
       return append_entries_repr(heap, out, value);
-    case Kind::kMacro:
-      out += "<Macro>";
+    case Kind::kLoop: {
+      const auto& loop = value.as<LoopObject>();
+      out += fmt::format("<LoopContext {}/{}>", loop.index + 1, loop.items.items().size());
       return {};
+    }
     default:
       out += fmt::format("<{}>", type_name(value));
       return {};

@@ -2,6 +2,11 @@
 
 namespace hearth::jinja {
 namespace {
+// These filters pass over anything false, even what cannot be iterated.
+Result<std::vector<Value>> members_of(Heap& heap, const Value& value) {
+  return truth(value) ? iterate(heap, value) : std::vector<Value>();
+}
+
 // The rest of the arguments, for the test or filter named among them.
 Arguments behind(const Arguments& arguments, size_t positional) {
   Arguments rest = arguments;
@@ -26,7 +31,7 @@ Result<Value> map(Environment& environment, const Value& value, const Arguments&
     if (filter == nullptr) return fail(Code::kUnsupported, "no filter named '{}'", name.substr(0, 100));
   }
   std::vector<Value> mapped;
-  for (const Value& member : TRY(iterate(environment.heap, value))) {
+  for (const Value& member : TRY(members_of(environment.heap, value))) {
     if (filter != nullptr) {
       mapped.push_back(TRY(filter->call(environment, member, behind(arguments, 1))));
       continue;
@@ -49,7 +54,7 @@ Result<Value> choose(Environment& environment, const Value& value, const Argumen
     if (test == nullptr) return fail(Code::kUnsupported, "no test named '{}'", name.substr(0, 100));
   }
   std::vector<Value> chosen;
-  for (const Value& member : TRY(iterate(environment.heap, value))) {
+  for (const Value& member : TRY(members_of(environment.heap, value))) {
     const Value subject = by_attribute ? TRY(path_item(environment.heap, member, arguments.positional[0])) : member;
     const bool holds =
         test == nullptr ? truth(subject) : truth(TRY(test->call(environment, subject, behind(arguments, skip + 1))));

@@ -154,7 +154,7 @@ Result<Value> extreme(Environment& environment, const Value& value, const Argume
   std::vector<Keyed> keyed = TRY(keyed_items(environment, value, bound[1], boolean_or(bound[0], false)));
   if (keyed.empty()) return Value::undefined(TRY(environment.heap.string("an item of an empty sequence")));
   const Keyed* best = &keyed[0];
-  for (const Keyed& candidate : keyed) {
+  for (const Keyed& candidate : std::span(keyed).subspan(1)) {
     const std::partial_ordering o = TRY(order(environment.heap, candidate.key, best->key));
     if (largest ? o > 0 : o < 0) best = &candidate;
   }
@@ -168,8 +168,7 @@ Result<Value> unique(Environment& environment, const Value& value, const Argumen
   std::set<std::string> seen;  // representations: equal keys of one type print alike
   std::vector<Keyed> kept;
   for (Keyed& entry : TRY(keyed_items(environment, value, bound[1], boolean_or(bound[0], false)))) {
-    if (entry.key.is(Kind::kDict) || entry.key.is_list(ListKind::kList))
-      return type_error("cannot tell apart", entry.key);
+    if (!is_hashable(entry.key)) return type_error("cannot tell apart", entry.key);
     std::string text;
     const bool whole =
         entry.key.is(Kind::kFloat) &&

@@ -78,7 +78,8 @@ Result<Value> indent(Environment& environment, const Value& value, const Argumen
     prefix.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
   }
   const bool first = boolean_or(bound[1], false), blank = boolean_or(bound[2], false);
-  const std::string text = TRY(text_of(environment.heap, value)) + '\n';  // as Jinja does, so that the last line counts
+  const std::string text =
+      std::string(TRY(text_argument(value, "s"))) + '\n';  // as Jinja does, so that the last line counts
   const auto lines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
   TRY(check_text_size(text.size() + lines * prefix.size()));
   TRY(environment.heap.work_bytes(text.size() + lines * prefix.size()));
@@ -133,7 +134,7 @@ Result<Value> truncate(Environment& environment, const Value& value, const Argum
   const int64_t most = TRY(integer_or(bound[0], 255, "length"));
   const std::string_view end = TRY(text_or(bound[2], "...", "end"));
   const int64_t leeway = bound[3].is_none() ? 5 : TRY(integer_or(bound[3], 5, "leeway"));
-  const std::string text = TRY(text_of(environment.heap, value));
+  const std::string text = std::string(TRY(text_argument(value, "s")));
   const int64_t end_size = code_points(end);
   if (most < end_size || leeway < 0) return fail(Code::kMalformed, "'length' {} is below the size of 'end'", most);
   const std::vector<size_t> offsets = code_point_offsets(text);

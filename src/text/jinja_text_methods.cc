@@ -52,7 +52,7 @@ std::vector<std::string_view> split_words(std::string_view text, int64_t count) 
     text = stripped(text, nullptr, true, false);
     if (text.empty()) return pieces;
     if (count >= 0 && static_cast<int64_t>(pieces.size()) == count) {
-      pieces.push_back(stripped(text, nullptr, false, true));
+      pieces.push_back(text);
       return pieces;
     }
     size_t at = 0, end = 0;
@@ -67,8 +67,7 @@ std::vector<std::string_view> split_words_from_right(std::string_view text, int6
   if (count < 0 || static_cast<int64_t>(words.size()) <= count) return words;
   const auto kept = words.end() - count;
   const std::string_view last = *(kept - 1);
-  const std::string_view rest =
-      stripped(text.substr(0, static_cast<size_t>(last.data() + last.size() - text.data())), nullptr, true, false);
+  const std::string_view rest = text.substr(0, static_cast<size_t>(last.data() + last.size() - text.data()));
   std::vector<std::string_view> pieces{rest};
   pieces.insert(pieces.end(), kept, words.end());
   return pieces;
