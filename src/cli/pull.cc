@@ -1,14 +1,16 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fstream>
 #include <memory>
 
+#include "base/log.h"
+#include "base/mapped_file.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/pull_source.h"
 #include "cli/settings.h"
+#include "model/gguf.h"
 #include "net/http_download.h"
 #include "store/import.h"
 #include "store/model_name.h"
@@ -202,16 +204,22 @@ Result<void> Pull::fetch(const Item& item, const fs::path& part, ProgressLine& l
   return {};
 }
 
-// A login page or an error page with status 200 is the usual way to a file that is no model.
-Result<void> check_magic(const Item& item, const fs::path& part) {
+// What can be said of a GGUF file without a digest: that it is one, and whole. A login page sent with status 200 and a body without
+// a length that was cut are the usual ways to a file that is not.
+Result<void> check_gguf(const Item& item, const fs::path& part) {
   if (!item.file.name.ends_with(".gguf")) return {};
-  std::ifstream file(part, std::ios::binary);
-  char magic[4] = {};
-  file.read(magic, sizeof magic);
-  if (std::string_view(magic, sizeof magic) == "GGUF") return {};
+  const MappedFile file = TRY(MappedFile::open(part));
+  const auto parsed = parse_gguf(file.bytes());
+  if (parsed) return {};
+  if (parsed.error().code == Code::kUnsupported || parsed.error().code == Code::kLimit) {
+    LOG(kWarning, "{}: this version cannot run it: {}", item.file.name, parsed.error().message);
+    return {};
+  }
   std::error_code error;
   fs::remove(part, error);
-  return fail(Code::kMalformed, "{}: not a GGUF file (it does not begin with 'GGUF'); it was deleted", item.file.name);
+  fs::remove(part.string() + ".state", error);
+  return fail(Code::kMalformed, "{}: not a whole GGUF file, it was deleted: {}", item.file.name,
+              parsed.error().message);
 }
 
 Result<void> Pull::bring_in(Import& import, const Item& item) {
@@ -224,14 +232,18 @@ Result<void> Pull::bring_in(Import& import, const Item& item) {
   std::error_code error;
   const bool resumed = fs::exists(part, error) && item.url;
   TRY(fetch(item, part, line));
-  TRY(check_magic(item, part));
-  auto accepted = import.accept(item.file, hashing);
-  if (accepted || accepted.error().code != Code::kCorrupt || !resumed) return accepted;
+  auto take = [&]() -> Result<void> {
+    if (item.file.sha256.empty()) TRY(check_gguf(item, part));
+    return import.accept(item.file, hashing);
+  };
+  auto accepted = take();
+  const bool damaged =
+      !accepted && (accepted.error().code == Code::kCorrupt || accepted.error().code == Code::kMalformed);
+  if (!damaged || !resumed) return accepted;
   // The part of an earlier attempt may be the damaged one: once more from the first byte.
   line.note(accepted.error().message + "; fetching it again from the beginning");
   TRY(fetch(item, part, line));
-  TRY(check_magic(item, part));
-  return import.accept(item.file, hashing);
+  return take();
 }
 
 Result<void> Pull::run() {

@@ -6,6 +6,7 @@
 #include "store/sha256.h"
 #include "support/fault_server.h"
 #include "support/program.h"
+#include "support/small_gguf.h"
 
 namespace hearth {
 namespace {
@@ -15,6 +16,7 @@ using test::FaultServer;
 using test::HttpRequest;
 using test::ProgramResult;
 using test::serve_file;
+using test::small_gguf;
 
 std::string digest_of(std::string_view text) {
   Sha256 sha;
@@ -69,24 +71,24 @@ class HubTest : public testing::Test {
 };
 
 TEST_F(HubTest, TakesTheBestQuantAndKeepsTheTokenAtTheHub) {
-  offer("m-Q8_0.gguf", "GGUF q8");
-  offer("m-Q4_K_M.gguf", "GGUF q4");
+  offer("m-Q8_0.gguf", small_gguf("q8"));
+  offer("m-Q4_K_M.gguf", small_gguf("q4"));
   const ProgramResult pulled = hearth({"pull", "owner/Model-GGUF"});
   ASSERT_EQ(pulled.exit_code, 0) << pulled.err;
-  EXPECT_EQ(stored("owner@model-gguf/m-Q4_K_M.gguf"), "GGUF q4");
+  EXPECT_EQ(stored("owner@model-gguf/m-Q4_K_M.gguf"), small_gguf("q4"));
   for (const HttpRequest& asked : hub_.requests()) EXPECT_EQ(asked.header("authorization"), "Bearer secret");
   for (const HttpRequest& asked : files_.requests()) EXPECT_FALSE(asked.headers.contains("authorization"));
   EXPECT_EQ(hearth({"pull", "hf.co/owner/Model-GGUF:q8_0"}).exit_code, 0);
-  EXPECT_EQ(stored("owner@model-gguf:q8_0/m-Q8_0.gguf"), "GGUF q8");
+  EXPECT_EQ(stored("owner@model-gguf:q8_0/m-Q8_0.gguf"), small_gguf("q8"));
   EXPECT_NE(hearth({"list"}).out.find("owner/model-gguf:q8_0"), std::string::npos);
 }
 
 TEST_F(HubTest, ASplitModelAndASafetensorsFolderComeWhole) {
-  offer("Q4_K_M/m-Q4_K_M-00001-of-00002.gguf", "GGUF one");
-  offer("Q4_K_M/m-Q4_K_M-00002-of-00002.gguf", "GGUF two");
+  offer("Q4_K_M/m-Q4_K_M-00001-of-00002.gguf", small_gguf("one"));
+  offer("Q4_K_M/m-Q4_K_M-00002-of-00002.gguf", small_gguf("two"));
   offer("tensors/readme.md", "x", "", false);
   ASSERT_EQ(hearth({"pull", "owner/Model-GGUF", "--name", "split"}).exit_code, 0);
-  EXPECT_EQ(stored("split/m-Q4_K_M-00002-of-00002.gguf"), "GGUF two");
+  EXPECT_EQ(stored("split/m-Q4_K_M-00002-of-00002.gguf"), small_gguf("two"));
   entries_.clear();
   offer("config.json", "{}", "", false);
   offer("tokenizer.json", "{ }", "", false);
@@ -97,7 +99,7 @@ TEST_F(HubTest, ASplitModelAndASafetensorsFolderComeWhole) {
 }
 
 TEST_F(HubTest, AFileThatIsNotWhatTheListingPromisesIsRefused) {
-  offer("m-Q4_K_M.gguf", "GGUF forged", digest_of("GGUF honest"));
+  offer("m-Q4_K_M.gguf", small_gguf("forged"), digest_of(small_gguf("honest")));
   const ProgramResult forged = hearth({"pull", "owner/Model-GGUF"});
   EXPECT_EQ(forged.exit_code, 65);
   EXPECT_NE(forged.err.find("SHA-256"), std::string::npos) << forged.err;
@@ -105,7 +107,7 @@ TEST_F(HubTest, AFileThatIsNotWhatTheListingPromisesIsRefused) {
 }
 
 TEST_F(HubTest, ErrorsNameWhatIsThere) {
-  offer("m-Q8_0.gguf", "GGUF");
+  offer("m-Q8_0.gguf", small_gguf("q8"));
   const ProgramResult none = hearth({"pull", "owner/Model-GGUF:Q2_K"});
   EXPECT_EQ(none.exit_code, 66);
   EXPECT_NE(none.err.find("m-Q8_0"), std::string::npos) << none.err;

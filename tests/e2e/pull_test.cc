@@ -8,6 +8,7 @@
 #include "store/sha256.h"
 #include "support/fault_server.h"
 #include "support/program.h"
+#include "support/small_gguf.h"
 
 namespace hearth {
 namespace {
@@ -47,7 +48,7 @@ class PullTest : public testing::Test {
   [[nodiscard]] bool store_empty() const { return fs::is_empty(home_.path() + "/models"); }
 
   test::TemporaryFolder home_;
-  std::string content_ = "GGUF" + test::noise(400'000, 3);
+  std::string content_ = test::small_gguf("pulled", 100'000);
 };
 
 TEST_F(PullTest, AUrlBecomesAModelThatIsListedShownAndRemoved) {
@@ -82,6 +83,20 @@ TEST_F(PullTest, AWrongDigestOrNoModelNeverEntersTheStore) {
   EXPECT_EQ(hearth({"pull", server.url("/m.gguf"), "--sha256", "12"}).exit_code, 2);
   EXPECT_EQ(hearth({"pull", server.url("/m.gguf"), "--max-bytes", "1000"}).exit_code, 75);
   EXPECT_TRUE(store_empty());
+}
+
+TEST_F(PullTest, ACutBodyWithoutLengthOrDigestIsSeen) {
+  const FaultServer server([&](const HttpRequest& asked, const Connection& to) {
+    FileFaults faults;
+    faults.no_length = true;
+    if (asked.path == "/cut.gguf") faults.cut_after = 200'000;
+    serve_file(asked, to, content_, faults);
+  });
+  const ProgramResult cut = hearth({"pull", server.url("/cut.gguf")});
+  EXPECT_EQ(cut.exit_code, 65);
+  EXPECT_NE(cut.err.find("not a whole GGUF file"), std::string::npos) << cut.err;
+  EXPECT_TRUE(store_empty());
+  EXPECT_EQ(hearth({"pull", server.url("/whole.gguf")}).exit_code, 0);
 }
 
 TEST_F(PullTest, ADamagedPartOfAnEarlierPullIsFetchedAgain) {
@@ -202,7 +217,7 @@ TEST_F(PullTest, AFullDiskIsSaidClearlyAndThePartIsKept) {
     const FaultServer server([&](const HttpRequest& asked, const Connection& to) {
       FileFaults faults;
       faults.no_length = !length_known;
-      serve_file(asked, to, "GGUF" + test::noise(3'000'000, 3), faults);
+      serve_file(asked, to, test::small_gguf("large", 750'000), faults);
     });
     const std::string disk = home_.path() + "/disk";
     fs::create_directories(disk);
