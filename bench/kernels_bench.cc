@@ -38,8 +38,7 @@ struct Matrix {
     const auto panel = static_cast<size_t>(type.panel.panel_bytes(k));
     n_panels = bytes / static_cast<int64_t>(panel);
     panels.resize(static_cast<size_t>(n_panels) * panel);
-    RowCodes scratch;
-    pack_panel(type, rows.data(), stride, kPanelRows, k, panels.data(), scratch);
+    pack_panel(type, rows.data(), stride, kPanelRows, k, panels.data());
     for (size_t i = 1; i < static_cast<size_t>(n_panels); ++i)
       std::memcpy(panels.data() + i * panel, panels.data(), panel);
   }

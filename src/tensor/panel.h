@@ -84,9 +84,9 @@ struct RowCodes {
 struct TypeInfo;
 
 // Packs `rows` (1..8) consecutive file rows of k elements, row_stride bytes apart, into one panel of panel_bytes(k).
-// Exact. `scratch` is reused between calls of one thread so that packing does not allocate per row.
+// Exact.
 void pack_panel(const TypeInfo& type, const std::byte* first_row, uint64_t row_stride, int rows, int64_t k,
-                std::byte* panel, RowCodes& scratch);
+                std::byte* panel);
 // The floats of row `lane` of a panel; equal to decode() of the file's row.
 void unpack_panel_row(const PanelFormat& format, const std::byte* panel, int lane, int64_t k, float* out);
 // The value of element i of a split row.

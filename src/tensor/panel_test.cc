@@ -15,8 +15,7 @@ class Panel : public testing::TestWithParam<const TypeInfo*> {
     const uint64_t stride = *row_bytes(type_, static_cast<uint64_t>(k));
     const auto size = static_cast<size_t>(type_.panel.panel_bytes(k));
     std::vector<std::byte> panel(size + 16, std::byte{0xa5});  // what lies behind may not change
-    RowCodes scratch;
-    pack_panel(type_, rows_bytes.data(), stride, rows, k, panel.data(), scratch);
+    pack_panel(type_, rows_bytes.data(), stride, rows, k, panel.data());
     for (size_t i = size; i < panel.size(); ++i) ASSERT_EQ(panel[i], std::byte{0xa5});
     std::vector<float> expected(static_cast<size_t>(k)), got(static_cast<size_t>(k));
     for (int lane = 0; lane < kPanelRows; ++lane) {
@@ -80,8 +79,7 @@ TEST(PanelLayout, IsTheOneInTheHeader) {
     for (int k = 0; k < 32; ++k) rows[static_cast<size_t>(34 * r + 2 + k)] = static_cast<std::byte>(16 * r + k % 16);
   }
   std::vector<std::byte> panel(16 + 256);
-  RowCodes scratch;
-  pack_panel(q8, rows.data(), 34, kPanelRows, 32, panel.data(), scratch);
+  pack_panel(q8, rows.data(), 34, kPanelRows, 32, panel.data());
   for (int r = 0; r < kPanelRows; ++r) {
     EXPECT_EQ(panel[static_cast<size_t>(2 * r)], static_cast<std::byte>(r));
     for (int k = 0; k < 32; ++k) {
@@ -102,8 +100,7 @@ TEST(PanelLayout, PlacesEveryBitOfACode) {
       RowCodes codes;
       type.split(row.data(), k, codes);
       std::vector<std::byte> panel(static_cast<size_t>(format.panel_bytes(k)));
-      RowCodes scratch;
-      pack_panel(type, row.data(), row.size(), 1, k, panel.data(), scratch);
+      pack_panel(type, row.data(), row.size(), 1, k, panel.data());
       const auto* planes =
           reinterpret_cast<const uint8_t*>(panel.data()) + format.super_header_bytes() + format.group_scales_bytes();
       const int step = element / 4;

@@ -47,6 +47,8 @@ struct TypeInfo {
   // One row of blocks -> its codes and scales, the form every quantised type has in common. Null for float types.
   // Exact: for each element, panel_value() of what it returns equals decode()'s float.
   void (*split)(const std::byte* blocks, int64_t n, RowCodes& out);
+  // pack_panel() without its checks and its padding. Null for float types.
+  void (*pack_rows)(const std::byte* first_row, uint64_t row_stride, int rows, int64_t k, std::byte* panel);
 };
 
 // The registry: one entry per file of tensor/quant/, in the order of the ids.

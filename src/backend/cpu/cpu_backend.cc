@@ -92,15 +92,14 @@ Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
   auto weight = std::make_unique<CpuWeight>(type, source.rows, source.cols, source.slices,
                                             TRY(Memory::allocate(weight_bytes(source))));
   const int64_t per_slice = weight->n_panels();
-  std::vector<RowCodes> codes(static_cast<size_t>(pool_.n_threads()));
   constexpr int64_t kPanelsAtOnce = 64;
-  pool_.parallel_for(per_slice * source.slices, kPanelsAtOnce, [&](int64_t begin, int64_t end, int thread) {
+  pool_.parallel_for(per_slice * source.slices, kPanelsAtOnce, [&](int64_t begin, int64_t end, int) {
     for (int64_t panel = begin; panel < end; ++panel) {
       const int64_t slice = panel / per_slice, first = panel % per_slice * kPanelRows;
       const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, source.rows - first));
       const std::byte* from = source.data.data() + static_cast<uint64_t>(slice * source.rows + first) * *row;
       std::byte* to = weight->slice(static_cast<int>(slice)) + panel % per_slice * weight->panel_bytes();
-      pack_panel(type, from, *row, rows, source.cols, to, codes[static_cast<size_t>(thread)]);
+      pack_panel(type, from, *row, rows, source.cols, to);
     }
     auto first_row = [&](int64_t panel) {
       return panel / per_slice * source.rows + std::min(source.rows, panel % per_slice * kPanelRows);

@@ -56,11 +56,10 @@ Matrix pack(const TypeInfo& type, int64_t rows, int64_t k, const std::vector<std
   const int64_t bytes = type.panel.panel_bytes(k);
   const uint64_t stride = *row_bytes(type, static_cast<uint64_t>(k));
   matrix.panels.resize(static_cast<size_t>(matrix.n_panels() * bytes));
-  RowCodes scratch;
   for (int64_t panel = 0; panel < matrix.n_panels(); ++panel) {
     const int count = static_cast<int>(std::min<int64_t>(kPanelRows, rows - panel * kPanelRows));
     pack_panel(type, file_rows.data() + static_cast<uint64_t>(panel * kPanelRows) * stride, stride, count, k,
-               matrix.panels.data() + panel * bytes, scratch);
+               matrix.panels.data() + panel * bytes);
   }
   return matrix;
 }

@@ -15,6 +15,6 @@ void encode_bf16(const float* in, std::byte* blocks, int64_t n) {
 }  // namespace
 
 constinit const TypeInfo kBF16 = {Type::kBF16, "BF16", 1, 2, decode_bf16, encode_bf16, {.bits = 16, .bfloat = true},
-                                  nullptr};
+                                  nullptr,     nullptr};
 
 }  // namespace hearth::quant

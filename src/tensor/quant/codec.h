@@ -1,6 +1,6 @@
-// decode, split and encode of a block format, written once. A format is a struct with
+// decode, split, encode and packing into panels of a block format, written once. A format is a struct with
 //   kBlock, kBlockBytes, kPanel            its sizes and its PanelFormat
-//   unpack(const uint8_t* block, Parts)    block -> codes and scales
+//   unpack(const uint8_t* block, Parts)    block -> codes and scales; loading a model waits for it
 //   pack(Parts, uint8_t* block)            the reverse
 //   choose(const float* x, Parts)          kBlock floats -> codes and scales
 #pragma once
@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "tensor/element.h"
+#include "tensor/planes.h"
 #include "tensor/type.h"
 
 namespace hearth::quant {
@@ -53,41 +54,59 @@ inline int truncate_code(float x, int lo, int hi) {
 }
 inline float inverse(float x) { return x == 0 ? 0 : 1 / x; }
 
-// 32 codes of 4 bits: element j in the low nibble of byte j, element j + 16 in the high one.
-inline void unpack_nibbles(const uint8_t* in, uint8_t* codes) {
-  for (int j = 0; j < 16; ++j) {
-    codes[j] = in[j] & 15;
-    codes[j + 16] = in[j] >> 4;
+// Codes are taken apart eight at a time, each a byte of a little-endian word. `in` and `codes` never overlap; saying so
+// lets compilers use vectors.
+inline uint64_t load_eight(const uint8_t* p) {
+  uint64_t word;
+  std::memcpy(&word, p, 8);
+  return word;
+}
+inline void store_eight(uint8_t* p, uint64_t word) { std::memcpy(p, &word, 8); }
+constexpr uint64_t eight(uint8_t byte) { return byte * 0x0101010101010101u; }
+
+// 2n codes of 4 bits: element j in the low nibble of byte j, element j + n in the high one. n is 16, in k-quants 32.
+template <int n>
+inline void unpack_nibbles(const uint8_t* __restrict in, uint8_t* __restrict codes) {
+  for (int j = 0; j < n; j += 8) {
+    const uint64_t word = load_eight(in + j);
+    store_eight(codes + j, word & eight(15));
+    store_eight(codes + j + n, (word >> 4) & eight(15));
   }
 }
+template <int n>
 inline void pack_nibbles(const uint8_t* codes, uint8_t* out) {
-  for (int j = 0; j < 16; ++j) out[j] = static_cast<uint8_t>((codes[j] & 15) | (codes[j + 16] & 15) << 4);
+  for (int j = 0; j < n; ++j) out[j] = static_cast<uint8_t>((codes[j] & 15) | (codes[j + n] & 15) << 4);
 }
 
 // The fifth bits of 32 codes, one bit each in order.
-inline void unpack_fifth_bits(const uint8_t* in, uint8_t* codes) {
-  for (int j = 0; j < 32; ++j) codes[j] |= static_cast<uint8_t>(((in[j / 8] >> (j % 8)) & 1) << 4);
+inline void unpack_fifth_bits(const uint8_t* __restrict in, uint8_t* __restrict codes) {
+  for (int j = 0; j < 4; ++j) {
+    const uint64_t spread = eight(in[j]) & 0x8040201008040201u;           // byte i keeps bit i
+    const uint64_t bits = ((spread + eight(0x7f)) >> 3) & eight(1 << 4);  // 16 where it was set; no byte overflows
+    store_eight(codes + 8 * j, load_eight(codes + 8 * j) | bits);
+  }
 }
 inline void pack_fifth_bits(const uint8_t* codes, uint8_t* out) {
   std::memset(out, 0, 4);
   for (int j = 0; j < 32; ++j) out[j / 8] |= static_cast<uint8_t>(((codes[j] >> 4) & 1) << (j % 8));
 }
 
-// 64 codes of 4 bits (k-quants): element l in the low nibble of byte l, element l + 32 in the high one.
-inline void unpack_wide_nibbles(const uint8_t* in, uint8_t* codes) {
-  for (int l = 0; l < 32; ++l) {
-    codes[l] = in[l] & 15;
-    codes[l + 32] = in[l] >> 4;
+// The bits `shift` and on of 256 codes (k-quants), where bit j of byte l belongs to element l + 32 * j.
+inline void unpack_bit_rows(const uint8_t* __restrict in, int shift, uint8_t* __restrict codes) {
+  for (int j = 0; j < 8; ++j) {
+    for (int l = 0; l < 32; l += 8) {
+      const uint64_t bits = ((load_eight(in + l) >> j) & eight(1)) << shift;
+      store_eight(codes + 32 * j + l, load_eight(codes + 32 * j + l) | bits);
+    }
   }
-}
-inline void pack_wide_nibbles(const uint8_t* codes, uint8_t* out) {
-  for (int l = 0; l < 32; ++l) out[l] = static_cast<uint8_t>((codes[l] & 15) | (codes[l + 32] & 15) << 4);
 }
 
 // 256 codes of 2 bits (k-quants): in each half of 128, element l + 32 * j at bits 2 * j of byte l.
-inline void unpack_two_bits(const uint8_t* in, uint8_t* codes) {
+inline void unpack_two_bits(const uint8_t* __restrict in, uint8_t* __restrict codes) {
   for (int j = 0; j < 8; ++j) {
-    for (int l = 0; l < 32; ++l) codes[32 * j + l] = (in[32 * (j / 4) + l] >> (2 * (j % 4))) & 3;
+    for (int l = 0; l < 32; l += 8) {
+      store_eight(codes + 32 * j + l, (load_eight(in + 32 * (j / 4) + l) >> (2 * (j % 4))) & eight(3));
+    }
   }
 }
 inline void pack_two_bits(const uint8_t* codes, uint8_t* out) {
@@ -149,6 +168,44 @@ void split(const std::byte* blocks, int64_t n, RowCodes& out) {
   }
 }
 
+// One row's block into its lane of a piece of a panel (the header, where the format has one, and the block's groups).
+template <typename Format>
+inline void write_lane(const PartsBuffer& block, int lane, uint8_t* piece) {
+  constexpr PanelFormat kPanel = Format::kPanel;
+  constexpr int kBlocks = kPanel.blocks_per_group(), kSize = kPanel.scale_bytes();
+  constexpr auto store = kSize == 2 ? store_u16 : +[](uint8_t* p, uint16_t value) { *p = static_cast<uint8_t>(value); };
+  if constexpr (kPanel.has_super()) {
+    store_u16(piece + 2 * lane, block.d);
+    if constexpr (kPanel.has_min) store_u16(piece + 2 * (kPanelRows + lane), block.dmin);
+    piece += kPanel.super_header_bytes();
+  }
+  for (int group = 0; group < Format::kBlock / kGroup; ++group, piece += kPanel.group_bytes()) {
+    for (int b = 0; b < kBlocks; ++b) {
+      uint8_t* scale = piece + (b * kPanelRows + lane) * kSize;
+      store(scale, block.scales[group * kBlocks + b]);
+      if constexpr (kPanel.has_min) store(scale + kBlocks * kPanelRows * kSize, block.mins[group * kBlocks + b]);
+    }
+    Words words;
+    std::memcpy(words.data(), block.codes.data() + group * kGroup, kGroup);
+    pack_planes<kPanel.bits>(words, piece + kPanel.group_scales_bytes() + 4 * lane);
+  }
+}
+
+// A block of every row, then the next: the panel is written from its start to its end.
+template <typename Format>
+void pack_rows(const std::byte* first_row, uint64_t row_stride, int rows, int64_t k, std::byte* panel) {
+  constexpr PanelFormat kPanel = Format::kPanel;
+  constexpr int64_t kPieceBytes = kPanel.super_header_bytes() + Format::kBlock / kGroup * kPanel.group_bytes();
+  PartsBuffer block;
+  for (int64_t i = 0; i < k / Format::kBlock; ++i) {
+    for (int lane = 0; lane < rows; ++lane) {
+      const std::byte* row = first_row + static_cast<uint64_t>(lane) * row_stride;
+      Format::unpack(bytes(row) + i * Format::kBlockBytes, block.parts());
+      write_lane<Format>(block, lane, bytes(panel) + i * kPieceBytes);
+    }
+  }
+}
+
 template <typename Format>
 void encode(const float* in, std::byte* blocks, int64_t n) {
   PartsBuffer buffer;
@@ -160,8 +217,8 @@ void encode(const float* in, std::byte* blocks, int64_t n) {
 
 template <typename Format>
 constexpr TypeInfo make_type(Type type, std::string_view name) {
-  return {type,           name,           Format::kBlock, Format::kBlockBytes,
-          decode<Format>, encode<Format>, Format::kPanel, split<Format>};
+  return {type,           name,           Format::kBlock, Format::kBlockBytes, decode<Format>,
+          encode<Format>, Format::kPanel, split<Format>,  pack_rows<Format>};
 }
 
 }  // namespace hearth::quant

@@ -13,11 +13,11 @@ struct IQ4NL {
 
   static void unpack(const uint8_t* block, Parts out) {
     *out.scales = load_u16(block);
-    unpack_nibbles(block + 2, out.codes);
+    unpack_nibbles<16>(block + 2, out.codes);
   }
   static void pack(Parts in, uint8_t* block) {
     store_u16(block, *in.scales);
-    pack_nibbles(in.codes, block + 2);
+    pack_nibbles<16>(in.codes, block + 2);
   }
   static void choose(const float* x, Parts out) {
     *out.scales = f32_to_f16(best_table_scale(x, kBlock, kIq4Table));

@@ -18,7 +18,7 @@ struct IQ4XS {
     for (int b = 0; b < 8; ++b) {
       const int scale = ((block[4 + b / 2] >> (4 * (b % 2))) & 15) | ((high >> (2 * b)) & 3) << 4;
       out.scales[b] = static_cast<uint8_t>(scale - 32);
-      unpack_nibbles(block + 8 + 16 * b, out.codes + 32 * b);
+      unpack_nibbles<16>(block + 8 + 16 * b, out.codes + 32 * b);
     }
   }
   static void pack(Parts in, uint8_t* block) {
@@ -29,7 +29,7 @@ struct IQ4XS {
       const int scale = static_cast<int8_t>(in.scales[b]) + 32;
       high |= (scale >> 4) << (2 * b);
       block[4 + b / 2] |= static_cast<uint8_t>((scale & 15) << (4 * (b % 2)));
-      pack_nibbles(in.codes + 32 * b, block + 8 + 16 * b);
+      pack_nibbles<16>(in.codes + 32 * b, block + 8 + 16 * b);
     }
     store_u16(block + 2, static_cast<uint16_t>(high));
   }

@@ -16,11 +16,11 @@ struct MXFP4 {
 
   static void unpack(const uint8_t* block, Parts out) {
     *out.scales = block[0];
-    unpack_nibbles(block + 1, out.codes);
+    unpack_nibbles<16>(block + 1, out.codes);
   }
   static void pack(Parts in, uint8_t* block) {
     block[0] = static_cast<uint8_t>(*in.scales);
-    pack_nibbles(in.codes, block + 1);
+    pack_nibbles<16>(in.codes, block + 1);
   }
   // The largest magnitude gets the exponent of the largest number, 6 = 1.5 * 2^2.
   static void choose(const float* x, Parts out) {

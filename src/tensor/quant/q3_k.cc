@@ -14,9 +14,7 @@ struct Q3K {
   // Scale b: low 4 bits in nibble b / 8 of byte b % 8, high 2 bits in byte 8 + b % 4 at bits 2 * (b / 4).
   static void unpack(const uint8_t* block, Parts out) {
     unpack_two_bits(block + 32, out.codes);
-    for (int j = 0; j < 8; ++j) {
-      for (int l = 0; l < 32; ++l) out.codes[32 * j + l] |= static_cast<uint8_t>(((block[l] >> j) & 1) << 2);
-    }
+    unpack_bit_rows(block, 2, out.codes);
     const uint8_t* packed = block + 96;
     for (int b = 0; b < 16; ++b) {
       const int scale = ((packed[b % 8] >> (4 * (b / 8))) & 15) | ((packed[8 + b % 4] >> (2 * (b / 4))) & 3) << 4;

@@ -11,11 +11,11 @@ struct Q40 {
 
   static void unpack(const uint8_t* block, Parts out) {
     *out.scales = load_u16(block);
-    unpack_nibbles(block + 2, out.codes);
+    unpack_nibbles<16>(block + 2, out.codes);
   }
   static void pack(Parts in, uint8_t* block) {
     store_u16(block, *in.scales);
-    pack_nibbles(in.codes, block + 2);
+    pack_nibbles<16>(in.codes, block + 2);
   }
   // The element of largest magnitude becomes code 0, the end of the range that reaches one further.
   static void choose(const float* x, Parts out) {

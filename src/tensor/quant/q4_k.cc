@@ -15,13 +15,13 @@ struct Q4K {
     *out.d = load_u16(block);
     *out.dmin = load_u16(block + 2);
     unpack_six_bits(block + 4, out.scales, out.mins);
-    for (int half = 0; half < 4; ++half) unpack_wide_nibbles(block + 16 + 32 * half, out.codes + 64 * half);
+    for (int half = 0; half < 4; ++half) unpack_nibbles<32>(block + 16 + 32 * half, out.codes + 64 * half);
   }
   static void pack(Parts in, uint8_t* block) {
     store_u16(block, *in.d);
     store_u16(block + 2, *in.dmin);
     pack_six_bits(in.scales, in.mins, block + 4);
-    for (int half = 0; half < 4; ++half) pack_wide_nibbles(in.codes + 64 * half, block + 16 + 32 * half);
+    for (int half = 0; half < 4; ++half) pack_nibbles<32>(in.codes + 64 * half, block + 16 + 32 * half);
   }
   static void choose(const float* x, Parts out) {
     std::array<float, 8> scales{}, mins{};

@@ -12,14 +12,14 @@ struct Q51 {
   static void unpack(const uint8_t* block, Parts out) {
     *out.scales = load_u16(block);
     *out.mins = load_u16(block + 2);
-    unpack_nibbles(block + 8, out.codes);
+    unpack_nibbles<16>(block + 8, out.codes);
     unpack_fifth_bits(block + 4, out.codes);
   }
   static void pack(Parts in, uint8_t* block) {
     store_u16(block, *in.scales);
     store_u16(block + 2, *in.mins);
     pack_fifth_bits(in.codes, block + 4);
-    pack_nibbles(in.codes, block + 8);
+    pack_nibbles<16>(in.codes, block + 8);
   }
   static void choose(const float* x, Parts out) {
     const auto [low, high] = std::minmax_element(x, x + kBlock);

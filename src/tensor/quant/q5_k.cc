@@ -16,10 +16,8 @@ struct Q5K {
     *out.d = load_u16(block);
     *out.dmin = load_u16(block + 2);
     unpack_six_bits(block + 4, out.scales, out.mins);
-    for (int part = 0; part < 4; ++part) unpack_wide_nibbles(block + 48 + 32 * part, out.codes + 64 * part);
-    for (int j = 0; j < 8; ++j) {
-      for (int l = 0; l < 32; ++l) out.codes[32 * j + l] |= static_cast<uint8_t>(((block[16 + l] >> j) & 1) << 4);
-    }
+    for (int part = 0; part < 4; ++part) unpack_nibbles<32>(block + 48 + 32 * part, out.codes + 64 * part);
+    unpack_bit_rows(block + 16, 4, out.codes);
   }
   static void pack(Parts in, uint8_t* block) {
     std::memset(block, 0, kBlockBytes);
@@ -27,7 +25,7 @@ struct Q5K {
     store_u16(block + 2, *in.dmin);
     pack_six_bits(in.scales, in.mins, block + 4);
     for (int i = 0; i < kBlock; ++i) block[16 + i % 32] |= static_cast<uint8_t>(((in.codes[i] >> 4) & 1) << (i / 32));
-    for (int part = 0; part < 4; ++part) pack_wide_nibbles(in.codes + 64 * part, block + 48 + 32 * part);
+    for (int part = 0; part < 4; ++part) pack_nibbles<32>(in.codes + 64 * part, block + 48 + 32 * part);
   }
   static void choose(const float* x, Parts out) {
     std::array<float, 8> scales{}, mins{};

@@ -17,11 +17,12 @@ struct Q6K {
       const uint8_t* low = block + 64 * half;
       const uint8_t* high = block + 128 + 32 * half;
       uint8_t* codes = out.codes + 128 * half;
-      for (int l = 0; l < 32; ++l) {
-        codes[l] = static_cast<uint8_t>((low[l] & 15) | (high[l] & 3) << 4);
-        codes[l + 32] = static_cast<uint8_t>((low[l + 32] & 15) | ((high[l] >> 2) & 3) << 4);
-        codes[l + 64] = static_cast<uint8_t>((low[l] >> 4) | ((high[l] >> 4) & 3) << 4);
-        codes[l + 96] = static_cast<uint8_t>((low[l + 32] >> 4) | (high[l] >> 6) << 4);
+      for (int l = 0; l < 32; l += 8) {
+        const uint64_t a = load_eight(low + l), b = load_eight(low + l + 32), h = load_eight(high + l);
+        store_eight(codes + l, (a & eight(15)) | (h & eight(3)) << 4);
+        store_eight(codes + l + 32, (b & eight(15)) | (h & eight(12)) << 2);
+        store_eight(codes + l + 64, ((a >> 4) & eight(15)) | (h & eight(48)));
+        store_eight(codes + l + 96, ((b >> 4) & eight(15)) | ((h >> 2) & eight(48)));
       }
     }
     for (int b = 0; b < 16; ++b) out.scales[b] = block[192 + b];
