@@ -189,7 +189,8 @@ std::string hub_file_url(std::string_view endpoint, const HubRepository& reposit
 }
 
 Result<HubListing> parse_hub_listing(std::string_view text) {
-  const json::value root = TRY(parse_json(text, {.depth = limits::kJsonDepth, .bytes = limits::kRepositoryListingBytes}));
+  const json::value root =
+      TRY(parse_json(text, {.depth = limits::kJsonDepth, .bytes = limits::kRepositoryListingBytes}));
   const json::object* object = root.if_object();
   if (!object) return fail(Code::kMalformed, "the hub's answer is no JSON object");
   HubListing listing;
