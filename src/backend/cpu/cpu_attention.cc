@@ -7,6 +7,7 @@
 // nothing and are merged in order. So segments can run on different threads (decoding a long context) or one after the other
 // (prefill), and batch mix, chunking and thread count change nothing.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -41,10 +42,11 @@ std::byte* head_data(const KvLayer& layer, int32_t page, int head) {
 
 // One row of head_dim floats into slot `slot`; `stride` between its elements: 32 for keys, 1 for values.
 void write_i8(const float* from, int head_dim, int64_t first, int64_t stride, int8_t* codes, float* scale) {
-  float largest = 0.0f;
-  for (int d = 0; d < head_dim; ++d) largest = std::max(largest, std::fabs(from[d]));
-  const bool usable = std::isfinite(largest) && largest > 0.0f;
-  *scale = usable ? largest / 127.0f : 0.0f;
+  uint32_t bits = 0;  // as integers, magnitudes compare the same and NaN is above all
+  for (int d = 0; d < head_dim; ++d) bits = std::max(bits, std::bit_cast<uint32_t>(from[d]) & 0x7fffffffu);
+  const auto largest = std::bit_cast<float>(bits);
+  const bool usable = std::isfinite(largest) && largest >= kQuantizeMin;  // below it, 127 / largest is infinite
+  *scale = usable ? largest / 127.0f : std::isfinite(largest) ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   const float inverse = usable ? 127.0f / largest : 0.0f;
   for (int d = 0; d < head_dim; ++d)
     codes[first + d * stride] = usable ? static_cast<int8_t>(std::nearbyint(from[d] * inverse)) : int8_t{0};
