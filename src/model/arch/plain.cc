@@ -1,6 +1,7 @@
 // What plain decoders share, and the settings of rope.
 #include <cmath>
 
+#include "base/exact_math.h"
 #include "base/limits.h"
 #include "model/arch/all.h"
 
@@ -35,7 +36,7 @@ std::string outer_field(const ModelKeys& keys, std::string_view name) {
 Result<void> yarn(const ModelKeys& keys, RopeConfig& rope) {
   rope.beta_fast = TRY(keys.float_or("rope.scaling.yarn_beta_fast", rope_field(keys, "beta_fast"), 32.0));
   rope.beta_slow = TRY(keys.float_or("rope.scaling.yarn_beta_slow", rope_field(keys, "beta_slow"), 1.0));
-  const double usual = rope.factor <= 1.0 ? 1.0 : 0.1 * std::log(rope.factor) + 1.0;
+  const double usual = rope.factor <= 1.0 ? 1.0 : 0.1 * exact_log(rope.factor) + 1.0;
   const double given = TRY(keys.float_or("rope.scaling.attn_factor", rope_field(keys, "attention_factor"), 0.0));
   // GGUF's factor multiplies the usual value, Hugging Face's replaces it.
   rope.magnitude = given == 0.0 ? usual : keys.hugging_face() ? given : given * usual;
@@ -52,7 +53,7 @@ Result<void> longrope(const ModelKeys& keys, RopeConfig& rope) {
     return fail(Code::kMalformed, "longrope needs the original context; the file says {}", rope.original_context);
   const double ratio = static_cast<double>(context) / rope.original_context;
   const double usual =
-      ratio <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(ratio) / std::log(static_cast<double>(rope.original_context)));
+      ratio <= 1.0 ? 1.0 : std::sqrt(1.0 + exact_log(ratio) / exact_log(static_cast<double>(rope.original_context)));
   const double given = TRY(keys.float_or("rope.scaling.attn_factor", rope_field(keys, "attention_factor"), 0.0));
   rope.magnitude = given == 0.0 ? usual : given;
   return {};
