@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <string_view>
 #include <thread>
@@ -23,6 +24,29 @@ struct CurlDeleter {
 };
 struct ListDeleter {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+// OpenSSL's writes to a connection that the server has closed raise SIGPIPE, which would end the program; libcurl leaves that to
+// us when CURLOPT_NOSIGNAL is set. Blocks it for this thread and takes away one that came meanwhile.
+class PipeSignalBlock {
+ public:
+  PipeSignalBlock() {
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~PipeSignalBlock() {
+    constexpr timespec kNow{0, 0};
+    if (::sigismember(&before_, SIGPIPE) == 0) {
+      while (::sigtimedwait(&pipe_, nullptr, &kNow) == SIGPIPE) {
+      }
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  PipeSignalBlock(const PipeSignalBlock&) = delete;
+  PipeSignalBlock& operator=(const PipeSignalBlock&) = delete;
+
+ private:
+  sigset_t pipe_{}, before_{};
 };
 using HeaderList = std::unique_ptr<curl_slist, ListDeleter>;
 
@@ -187,6 +211,7 @@ std::expected<std::optional<std::string>, TransferFailure> exchange_once(CURL* c
   char detail[CURL_ERROR_SIZE] = "";
   configure(curl, url, options, exchange, detail);
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+  const PipeSignalBlock no_pipe_signal;
   const CURLcode code = curl_easy_perform(curl);
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, nullptr);
   if (code != CURLE_OK && !(code == CURLE_WRITE_ERROR && exchange.enough)) {
