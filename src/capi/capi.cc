@@ -115,10 +115,9 @@ Result<std::string> prompt_of(const TextSide& text, const hearth_request& reques
 
 Result<std::unique_ptr<Stream>> submit(Engine& engine, const hearth_request* given_request) {
   const hearth_request given_one = TRY(take(given_request));
-  Request request{.prompt = {},
-                  .sampling = sampling_of(given_one),
-                  .max_tokens = given_one.max_tokens,
-                  .stop = TRY(stops_of(given_one))};
+  std::vector<std::string> stops = TRY(stops_of(given_one));
+  Request request{
+      .prompt = {}, .sampling = sampling_of(given_one), .max_tokens = given_one.max_tokens, .stop = std::move(stops)};
   const std::string prompt = TRY(prompt_of(engine.model().text, given_one));
   request.prompt = encode_prompt(*engine.model().text.tokenizer, prompt);
   return engine.submit(std::move(request));
@@ -177,7 +176,8 @@ const char* hearth_code_name(hearth_code code) {
 hearth_engine* hearth_load(const char* model, const hearth_options* options, hearth_error* error) {
   hearth_engine* made = nullptr;
   guarded(error, [&]() -> Result<void> {
-    made = new hearth_engine{TRY(hearth::load(model, options))};
+    auto engine = TRY(hearth::load(model, options));  // before new: TRY may return, and an allocation would be lost
+    made = new hearth_engine{std::move(engine)};
     return {};
   });
   return made;
@@ -194,7 +194,8 @@ hearth_stream* hearth_submit(hearth_engine* engine, const hearth_request* reques
   guarded(error, [&]() -> Result<void> {
     TRY(hearth::given("engine", engine));
     TRY(hearth::given("request", request));
-    made = new hearth_stream{TRY(hearth::submit(*engine->engine, request)), {}, {}};
+    auto stream = TRY(hearth::submit(*engine->engine, request));
+    made = new hearth_stream{std::move(stream), {}, {}};
     return {};
   });
   return made;
