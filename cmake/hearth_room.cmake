@@ -7,27 +7,23 @@ function(hearth_room name)
   list(TRANSFORM ROOM_DEPENDS PREPEND hearth_)
   target_link_libraries(hearth_${name} PUBLIC hearth_options ${ROOM_DEPENDS} ${ROOM_LIBRARIES})
   set_target_properties(hearth_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  hearth_tested(${name} tested)
-  if(tested AND ROOM_TESTS)
+  if(HEARTH_TESTS AND ROOM_TESTS)
     hearth_test(${name}_test SOURCES ${ROOM_TESTS} LIBRARIES hearth_${name})
   endif()
 endfunction()
 
-# hearth_tested(PART VARIABLE): whether this preset runs the tests of a room or of a folder of tests/ (HEARTH_TEST_PARTS).
-function(hearth_tested part variable)
-  set(${variable} OFF PARENT_SCOPE)
-  if(HEARTH_TESTS AND (NOT HEARTH_TEST_PARTS OR part IN_LIST HEARTH_TEST_PARTS))
-    set(${variable} ON PARENT_SCOPE)
-  endif()
-endfunction()
-
-# hearth_test(NAME SOURCES ... LIBRARIES ...): a GoogleTest program, each of its tests one entry of ctest.
+# hearth_test(NAME SOURCES ... LIBRARIES ...): a GoogleTest program, each of its tests one entry of ctest. A preset that names its
+# HEARTH_TEST_PROGRAMS builds and runs only those.
 function(hearth_test name)
   cmake_parse_arguments(TEST "" "" "SOURCES;LIBRARIES" ${ARGN})
   add_executable(${name} ${TEST_SOURCES})
   target_link_libraries(${name} PRIVATE ${TEST_LIBRARIES} GTest::gtest GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE HEARTH_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  if(HEARTH_TEST_PROGRAMS AND NOT name IN_LIST HEARTH_TEST_PROGRAMS)
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    return()
+  endif()
   add_dependencies(hearth_test_programs ${name})
   gtest_discover_tests(${name} TEST_PREFIX "${HEARTH_TEST_PREFIX}" DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT 300)
