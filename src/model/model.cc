@@ -1,5 +1,8 @@
 #include "model/model.h"
 
+#include <optional>
+#include <thread>
+
 #include "base/limits.h"
 #include "base/mapped_file.h"
 #include "model/gguf_tokenizer.h"
@@ -60,15 +63,21 @@ Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Back
                          const DecoderOptions& options) {
   Model model;
   model.checkpoint = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
-  model.text = TRY(load_text(*model.checkpoint));
   model.backend = std::move(backend);
+  // A large vocabulary takes as long as a good part of the weights; neither needs the other.
+  std::optional<Result<TextSide>> text;
+  std::jthread reads_text([&] { text = load_text(*model.checkpoint); });
   auto decoder = Decoder::load(*model.checkpoint, *model.backend, options);
+  reads_text.join();
+  model.text = TRY(std::move(*text));
   if (!decoder) return within(path.string(), decoder.error());
   model.decoder = std::move(*decoder);
   const int n_tokens = model.text.tokenizer->n_vocab(), n_vocab = model.decoder->config().n_vocab;
   if (n_tokens > n_vocab)
     return fail(Code::kMalformed, "{}: the tokenizer has {} tokens, the embedding only {} rows", path.string(),
                 n_tokens, n_vocab);
+  // Everything wanted from the files was copied; what is read of them again comes back by itself.
+  for (const MappedFile& file : model.checkpoint->files()) file.release(0, file.bytes().size());
   return model;
 }
 

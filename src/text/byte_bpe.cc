@@ -102,6 +102,7 @@ Result<void> ByteBpe::read_merges() {
     merges_.insert(static_cast<uint32_t>(names.id(left)), static_cast<uint32_t>(names.id(right)),
                    {static_cast<uint32_t>(rank), names.id(merged)});
   }
+  data_.merges = std::vector<std::string>();  // as large as the vocabulary, and nothing reads them any more
   return {};
 }
 

@@ -69,6 +69,7 @@ class Tokenizer {
   [[nodiscard]] virtual std::string bytes(Token token, bool special, bool first) const = 0;
   [[nodiscard]] std::string decode(std::span<const Token> tokens, bool special = false) const;
 
+  // What the tokenizer was made from, but without the merges.
   [[nodiscard]] const TokenizerData& data() const { return data_; }
   [[nodiscard]] int n_vocab() const { return static_cast<int>(data_.tokens.size()); }
   // True for tokens that end an answer: EOS, EOT and their like.
