@@ -1,6 +1,7 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -17,6 +18,8 @@ namespace {
 // Waking a worker costs some microseconds; less work than this stays on the calling thread.
 constexpr int64_t kWorthWakingNs = 20'000;
 
+constexpr size_t kHugePageBytes = 2 << 20;
+
 }  // namespace
 
 Result<Memory> Memory::allocate(int64_t bytes) {
@@ -28,6 +31,24 @@ Result<Memory> Memory::allocate(int64_t bytes) {
     return fail(Code::kLimit, "cannot get {} bytes of memory; use a smaller context or model", bytes);
   memory.data_ = static_cast<std::byte*>(data);
   memory.bytes_ = bytes;
+  return memory;
+}
+
+Result<Memory> Memory::allocate_huge(int64_t bytes) {
+  if (bytes < static_cast<int64_t>(kHugePageBytes)) return allocate(bytes);
+  Memory memory = TRY(allocate(bytes + static_cast<int64_t>(kHugePageBytes)));
+  // Begins at a multiple of the huge page; the room on both sides goes back.
+  const size_t before = (kHugePageBytes - reinterpret_cast<uintptr_t>(memory.data_) % kHugePageBytes) % kHugePageBytes;
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t used = before + (static_cast<size_t>(bytes) + page - 1) / page * page;
+  const size_t all = (static_cast<size_t>(memory.bytes_) + page - 1) / page * page;
+  if (before > 0) ::munmap(memory.data_, before);
+  if (used < all) ::munmap(memory.data_ + used, all - used);
+  memory.data_ += before;
+  memory.bytes_ = bytes;
+#ifdef MADV_HUGEPAGE
+  ::madvise(memory.data_, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a wish: without it, small pages
+#endif
   return memory;
 }
 
@@ -90,7 +111,7 @@ Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
     return fail(Code::kMalformed, "a matrix of {} x {} x {} {} needs more than its {} bytes", source.slices,
                 source.rows, source.cols, type.name, source.data.size());
   auto weight = std::make_unique<CpuWeight>(type, source.rows, source.cols, source.slices,
-                                            TRY(Memory::allocate(weight_bytes(source))));
+                                            TRY(Memory::allocate_huge(weight_bytes(source))));
   const int64_t per_slice = weight->n_panels();
   constexpr int64_t kPanelsAtOnce = 64;
   pool_.parallel_for(per_slice * source.slices, kPanelsAtOnce, [&](int64_t begin, int64_t end, int) {

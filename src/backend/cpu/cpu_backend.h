@@ -17,6 +17,9 @@ namespace hearth::cpu {
 class Memory {
  public:
   static Result<Memory> allocate(int64_t bytes);
+  // For what will be written whole: in huge pages where the system has them, so that first writing to it takes hundreds
+  // of times fewer page faults. A rest of less than a huge page lies in small ones: no more becomes resident than `bytes`.
+  static Result<Memory> allocate_huge(int64_t bytes);
   Memory() = default;
   Memory(Memory&& other) noexcept;
   Memory& operator=(Memory&& other) noexcept;
