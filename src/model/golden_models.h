@@ -35,8 +35,9 @@ struct LoadedModel {
 
 inline Result<LoadedModel> load_golden(const std::filesystem::path& path, std::string_view backend_name, int context,
                                        int n_threads = 1) {
-  LoadedModel loaded{TRY(open_checkpoint(path)), TRY(create_backend(backend_name, {.n_threads = n_threads, .isa = ""})),
-                     nullptr};
+  LoadedModel loaded;
+  loaded.checkpoint = TRY(open_checkpoint(path));
+  loaded.backend = TRY(create_backend(backend_name, {.n_threads = n_threads, .isa = ""}));
   loaded.decoder =
       TRY(Decoder::load(loaded.checkpoint, *loaded.backend, {.context = context, .rows_max = 0, .progress = {}}));
   return loaded;
