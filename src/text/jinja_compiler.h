@@ -25,14 +25,20 @@ class Compiler {
     std::vector<Target> parts;
   };
   struct LoopFrame {
-    int32_t next = 0;             // address of kLoopNext
-    std::vector<int32_t> breaks;  // kBreak instructions to patch
+    int32_t next = 0;     // address of kLoopNext
+    int32_t breaks = -1;  // the last kBreak; its `arg` is the one before
   };
   // What the macro around the current position refers to.
   struct MacroUse {
     bool varargs = false, kwargs = false, caller = false;
   };
-  class Nesting;
+  // An operator that waits for its right operand.
+  struct Pending {
+    int precedence = 0;
+    uint8_t operation = 0;  // BinaryOp or CompareOp
+    int32_t count = 0;      // operands of '~'
+    int32_t link = -1;      // the jump of 'and' and 'or'; the last of a chain of comparisons
+  };
 
   // Tokens
   [[nodiscard]] const Token& peek(size_t ahead = 0) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
@@ -41,7 +47,11 @@ class Compiler {
   bool accept_name(std::string_view name);
   bool expect_operator(std::string_view op);
   bool expect_block_end();
-  bool expect_identifier(std::string_view& name);
+
+  // One level deeper; false if that is too deep. Errors end everything, so they need not come back up.
+  bool enter();
+  bool too_deep();
+  void leave() { --depth_; }
 
   // Code
   int32_t emit(Op op, int32_t arg = 0, int32_t extra = 0, uint8_t sub = 0);
@@ -56,11 +66,17 @@ class Compiler {
   // Expressions
   bool parse_expression(bool with_condition = true);
   bool parse_tuple(bool with_condition = true);
-  bool parse_binary(int lowest_precedence);
-  bool parse_operation(int lowest_precedence);
-  bool parse_comparison_rest();
+  bool parse_condition(int32_t& begin, int32_t& ends);
+  void move_behind_condition(int32_t begin, int32_t condition);
+  void patch_linked_jumps(int32_t last);
+  bool parse_operators();
+  int next_precedence();
+  bool accept_negations(size_t base);
+  void reduce(size_t base, int precedence);
+  void push_operator(size_t base, int precedence);
   bool parse_unary(bool with_filters);
   bool parse_primary();
+  bool parse_string();
   bool parse_name();
   bool parse_number();
   bool parse_parenthesis();
@@ -74,27 +90,46 @@ class Compiler {
   bool parse_filter();
   bool parse_filter_chain();
   bool parse_test();
-  bool parse_call_arguments(CallShape& shape);
+  bool parse_call_arguments(size_t shape);
+  bool parse_argument_kind(size_t shape);
+  size_t add_shape();
   bool parse_call(int32_t method_name);
-  void add_argument_instruction(Op op, CallShape shape, int32_t extra);
+  [[nodiscard]] bool begins_test_operand() const;
 
   // Statements
-  bool parse_body(std::initializer_list<std::string_view> ends);
+  // `ends`: names separated by blanks.
+  bool parse_body(std::string_view ends);
+  [[nodiscard]] bool ends_body(std::string_view ends) const;
+  bool parse_output();
+  bool missing_end(std::string_view ends);
+  using Statement = bool (Compiler::*)();
   bool parse_statement();
+  static Statement statement_named(std::string_view name);
+  bool unknown_statement();
   bool parse_if();
   bool parse_for();
-  bool parse_loop_filter(const Target& target, int32_t entry);
-  bool parse_loop_control(bool is_break);
+  bool parse_loop_filter(int32_t entry);
+  bool parse_loop_else();
+  void begin_loop_body();
+  void end_loop_body();
+  bool parse_break();
+  bool parse_continue();
   bool parse_set();
   bool parse_set_block();
   bool parse_macro();
   bool parse_macro_parameters(MacroShape& shape);
-  bool parse_macro_body(MacroShape shape, std::string_view end, size_t body);
+  bool parse_macro_body(const Value& name, std::string_view end, size_t body);
+  MacroShape& begin_macro(const Value& name);
+  void end_macro(MacroShape& shape);
+  void skip_parameters();
+  bool add_caller_argument();
   bool parse_call_block();
   bool parse_filter_block();
   bool parse_with();
   bool parse_generation();
-  bool parse_target(Target& target, bool with_tuple);
+  bool parse_target(bool with_tuple);
+  bool parse_target_part();
+  void join_targets(size_t first);
   void emit_store(const Target& target);
   bool end_statement(std::string_view name);
 
@@ -107,22 +142,13 @@ class Compiler {
   uint32_t depth_ = 0;
   Program program_;
   std::unordered_map<std::string_view, int32_t> text_constants_;
+  std::vector<Pending> operators_;
+  uint8_t next_operation_ = 0;   // of the operator next_precedence() found
+  std::vector<Target> targets_;  // parsed and not yet stored to
   std::vector<LoopFrame> loops_;
+  size_t outer_loops_ = 0;  // how many of loops_ are outside the macro around the current position
   std::vector<MacroUse> macro_uses_;
   std::optional<Error> error_;
-};
-
-// Counts one level of nesting while it lives.
-class Compiler::Nesting {
- public:
-  explicit Nesting(Compiler& compiler) : compiler_(compiler) { ++compiler_.depth_; }
-  ~Nesting() { --compiler_.depth_; }
-  Nesting(const Nesting&) = delete;
-  Nesting& operator=(const Nesting&) = delete;
-  [[nodiscard]] bool fits();
-
- private:
-  Compiler& compiler_;
 };
 
 }  // namespace hearth::jinja

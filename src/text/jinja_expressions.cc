@@ -28,7 +28,7 @@ const BinaryRow* binary_row(const Token& token) {
   return nullptr;
 }
 
-std::optional<CompareOp> compare_op(const Token& token, const Token& after) {
+int compare_op(const Token& token, const Token& after) {
   static constexpr std::array<std::pair<std::string_view, CompareOp>, 6> kOps{{{"==", CompareOp::kEqual},
                                                                                {"!=", CompareOp::kNotEqual},
                                                                                {"<", CompareOp::kLess},
@@ -36,45 +36,56 @@ std::optional<CompareOp> compare_op(const Token& token, const Token& after) {
                                                                                {">", CompareOp::kGreater},
                                                                                {">=", CompareOp::kGreaterEqual}}};
   for (const auto& [text, op] : kOps)
-    if (token.is_operator(text)) return op;
-  if (token.is_name("in")) return CompareOp::kIn;
-  if (token.is_name("not") && after.is_name("in")) return CompareOp::kNotIn;
-  return std::nullopt;
+    if (token.is_operator(text)) return static_cast<int>(op);
+  if (token.is_name("in")) return static_cast<int>(CompareOp::kIn);
+  if (token.is_name("not") && after.is_name("in")) return static_cast<int>(CompareOp::kNotIn);
+  return -1;
 }
 }  // namespace
 
-bool Compiler::Nesting::fits() {
-  if (compiler_.depth_ <= limits::kTemplateDepth) return true;
-  return compiler_.error(Code::kLimit, fmt::format("nests deeper than {} levels", limits::kTemplateDepth));
+// value ['if' condition ['else' expression]]
+bool Compiler::parse_expression(bool with_condition) {
+  if (!enter()) return false;
+  int32_t begin = here();
+  int32_t ends = -1;
+  if (!parse_operators()) return false;
+  while (with_condition && begin >= 0 && accept_name("if"))
+    if (!parse_condition(begin, ends)) return false;
+  patch_linked_jumps(ends);
+  leave();
+  return true;
 }
 
-// or_expression ['if' condition ['else' expression]]; the value's code is moved behind the condition's.
-bool Compiler::parse_expression(bool with_condition) {
-  Nesting nesting(*this);
-  if (!nesting.fits()) return false;
-  int32_t begin = here();
-  if (!parse_binary(kOr)) return false;
-  std::vector<int32_t> ends;
-  bool open = false;  // after an 'if' without 'else' nothing may follow
-  while (with_condition && !open && accept_name("if")) {
-    const int32_t condition = here();
-    if (!parse_binary(kOr)) return false;
-    emit(Op::kJumpIfFalse);
-    const int32_t value_size = condition - begin;
-    std::rotate(program_.code.begin() + begin, program_.code.begin() + condition, program_.code.end());
-    const int32_t skip = here() - value_size - 1;
-    ends.push_back(emit(Op::kJump));
-    patch_jump(skip);
-    open = !accept_name("else");
-    begin = here();
-    if (open) {
-      emit(Op::kAbsentElse);
-    } else if (!parse_binary(kOr)) {
-      return false;
-    }
+// Behind 'if'. `begin` is where the value's code starts, then that of the next value; -1 if there is no 'else'. `ends` links the
+// jumps to the end of all.
+bool Compiler::parse_condition(int32_t& begin, int32_t& ends) {
+  const int32_t condition = here();
+  if (!parse_operators()) return false;
+  emit(Op::kJumpIfFalse);
+  move_behind_condition(begin, condition);
+  const int32_t skip = here() - (condition - begin) - 1;
+  ends = emit(Op::kJump, ends);
+  patch_jump(skip);
+  begin = -1;
+  if (!accept_name("else")) {
+    emit(Op::kAbsentElse);
+    return true;
   }
-  for (const int32_t end : ends) patch_jump(end);
-  return true;
+  begin = here();
+  return parse_operators();
+}
+
+void Compiler::move_behind_condition(int32_t begin, int32_t condition) {
+  std::rotate(program_.code.begin() + begin, program_.code.begin() + condition, program_.code.end());
+}
+
+// Jumps whose `arg` is the jump before, or -1: all go here.
+void Compiler::patch_linked_jumps(int32_t last) {
+  while (last >= 0) {
+    const int32_t before = program_.code[static_cast<size_t>(last)].arg;
+    patch_jump(last);
+    last = before;
+  }
 }
 
 // Expressions separated by commas make a tuple.
@@ -84,8 +95,7 @@ bool Compiler::parse_tuple(bool with_condition) {
   bool comma = false;
   while (accept_operator(",")) {
     comma = true;
-    const Token& token = peek();
-    if (token.kind == TokenKind::kVariableEnd || token.kind == TokenKind::kBlockEnd || token.is_operator(")")) break;
+    if (peek().kind == TokenKind::kVariableEnd || peek().kind == TokenKind::kBlockEnd || peek().is_operator(")")) break;
     if (!parse_expression(with_condition)) return false;
     ++count;
   }
@@ -93,65 +103,97 @@ bool Compiler::parse_tuple(bool with_condition) {
   return true;
 }
 
-bool Compiler::parse_binary(int lowest) {
-  if (lowest <= kNot && peek().is_name("not")) {
-    size_t negations = 0;
-    while (accept_name("not")) ++negations;
-    if (!parse_binary(kComparison)) return false;
-    for (; negations > 0; --negations) emit(Op::kUnary, 0, 0, '!');
-  } else if (!parse_unary(true)) {
-    return false;
+// Operands and the operators between them. An operator waits in operators_ until one that binds less tightly, or as tightly,
+// comes after it (E. W. Dijkstra's shunting yard).
+bool Compiler::parse_operators() {
+  const size_t base = operators_.size();
+  for (;;) {
+    if (!accept_negations(base) || !parse_unary(true)) return false;
+    const int precedence = next_precedence();
+    reduce(base, precedence);
+    if (precedence == 0) return true;
+    push_operator(base, precedence);
   }
-  return parse_operation(lowest);
 }
 
-// The operators behind a first operand that bind at least as tightly as `lowest`.
-bool Compiler::parse_operation(int lowest) {
-  for (;;) {
-    const Token& token = peek();
-    if (const BinaryRow* row = binary_row(token); row != nullptr && row->precedence >= lowest) {
-      next();
-      if (!parse_binary(row->precedence + 1)) return false;
-      emit(Op::kBinary, 0, 0, static_cast<uint8_t>(row->binary));
-    } else if (token.is_operator("~") && kConcatenation >= lowest) {
-      int32_t count = 1;
-      for (; accept_operator("~"); ++count)
-        if (!parse_binary(kConcatenation + 1)) return false;
-      emit(Op::kConcat, count);
-    } else if (kComparison >= lowest && compare_op(token, peek(1))) {
-      if (!parse_comparison_rest()) return false;
-    } else if ((token.is_name("and") && kAnd >= lowest) || (token.is_name("or") && kOr >= lowest)) {
-      const bool is_and = next().text == "and";
-      const int32_t jump = emit(is_and ? Op::kJumpIfFalseKeep : Op::kJumpIfTrueKeep);
-      if (!parse_binary(is_and ? kNot : kAnd)) return false;
-      patch_jump(jump);
-    } else {
-      return true;
+// Any number of 'not' in front of an operand.
+bool Compiler::accept_negations(size_t base) {
+  while (peek().is_name("not")) {
+    if (operators_.size() > base && operators_.back().precedence > kNot) return syntax_error("a value");
+    operators_.push_back({.precedence = kNot});
+    next();
+  }
+  return true;
+}
+
+// Of the operator at the current token; 0 if there is none.
+int Compiler::next_precedence() {
+  const Token& token = peek();
+  if (const BinaryRow* row = binary_row(token)) {
+    next_operation_ = static_cast<uint8_t>(row->binary);
+    return row->precedence;
+  }
+  if (token.is_operator("~")) return kConcatenation;
+  if (token.is_name("and")) return kAnd;
+  if (token.is_name("or")) return kOr;
+  const int compare = compare_op(token, peek(1));
+  next_operation_ = static_cast<uint8_t>(compare);
+  return compare < 0 ? 0 : kComparison;
+}
+
+// Completes the waiting operators that bind at least as tightly as the next one. Neighbours '~' join into one instruction, and
+// comparisons into a chain in which each but the last keeps its right operand for the next.
+void Compiler::reduce(size_t base, int precedence) {
+  while (operators_.size() > base && operators_.back().precedence >= precedence) {
+    const Pending pending = operators_.back();
+    if (precedence == pending.precedence && (precedence == kConcatenation || precedence == kComparison)) return;
+    operators_.pop_back();
+    switch (pending.precedence) {
+      case kOr:
+      case kAnd:
+        patch_jump(pending.link);
+        break;
+      case kNot:
+        emit(Op::kUnary, 0, 0, '!');
+        break;
+      case kComparison:
+        emit(Op::kCompare, 0, 0, pending.operation);
+        patch_linked_jumps(pending.link);
+        break;
+      case kConcatenation:
+        emit(Op::kConcat, pending.count);
+        break;
+      default:
+        emit(Op::kBinary, 0, 0, pending.operation);
     }
   }
 }
 
-// a < b < c: each comparison but the last keeps its right operand for the next.
-bool Compiler::parse_comparison_rest() {
-  std::vector<int32_t> chain;
-  while (const auto op = compare_op(peek(), peek(1))) {
-    next();
-    if (op == CompareOp::kNotIn) next();
-    if (!parse_binary(kComparison + 1)) return false;
-    const bool more = compare_op(peek(), peek(1)).has_value();
-    const int32_t at = emit(more ? Op::kCompareChain : Op::kCompare, 0, 0, static_cast<uint8_t>(*op));
-    if (more) chain.push_back(at);
+void Compiler::push_operator(size_t base, int precedence) {
+  const bool continues = operators_.size() > base && operators_.back().precedence == precedence;
+  if (next().is_name("not")) next();  // of 'not in'
+  if (precedence == kConcatenation && continues) {
+    ++operators_.back().count;
+  } else if (precedence == kComparison && continues) {
+    Pending& chain = operators_.back();
+    chain.link = emit(Op::kCompareChain, chain.link, 0, chain.operation);
+    chain.operation = next_operation_;
+  } else {
+    Pending& pending = operators_.emplace_back();
+    pending.precedence = precedence;
+    pending.operation = next_operation_;
+    pending.count = 2;
+    if (precedence == kOr || precedence == kAnd)
+      pending.link = emit(precedence == kAnd ? Op::kJumpIfFalseKeep : Op::kJumpIfTrueKeep);
   }
-  for (const int32_t at : chain) patch_jump(at);
-  return true;
 }
 
 bool Compiler::parse_unary(bool with_filters) {
-  std::string signs;
-  while (peek().is_operator("-") || peek().is_operator("+")) signs += next().text;
-  if (!parse_primary()) return false;
-  if (!parse_postfix()) return false;
-  for (; !signs.empty(); signs.pop_back()) emit(Op::kUnary, 0, 0, static_cast<uint8_t>(signs.back()));
+  const size_t signs = at_;
+  while (peek().is_operator("-") || peek().is_operator("+")) next();
+  const size_t operand = at_;
+  if (!parse_primary() || !parse_postfix()) return false;
+  for (size_t i = operand; i > signs; --i) emit(Op::kUnary, 0, 0, static_cast<uint8_t>(tokens_[i - 1].text[0]));
   return !with_filters || parse_filters_and_tests();
 }
 
@@ -163,12 +205,8 @@ bool Compiler::parse_primary() {
     case TokenKind::kInteger:
     case TokenKind::kFloat:
       return parse_number();
-    case TokenKind::kString: {
-      std::string text = next().text;
-      while (peek().kind == TokenKind::kString) text += next().text;
-      emit(Op::kConst, text_constant(text));
-      return true;
-    }
+    case TokenKind::kString:
+      return parse_string();
     default:
       break;
   }
@@ -176,6 +214,14 @@ bool Compiler::parse_primary() {
   if (token.is_operator("[")) return parse_list();
   if (token.is_operator("{")) return parse_dict();
   return syntax_error("a value");
+}
+
+// Neighbouring literals are one.
+bool Compiler::parse_string() {
+  std::string text = next().text;
+  while (peek().kind == TokenKind::kString) text += next().text;
+  emit(Op::kConst, text_constant(text));
+  return true;
 }
 
 bool Compiler::parse_name() {
@@ -345,79 +391,98 @@ bool Compiler::parse_filter_chain() {
 }
 
 bool Compiler::parse_filter() {
-  std::string_view name;
-  if (!expect_identifier(name)) return false;
-  const int32_t id = text_constant(name);
-  CallShape shape;
+  if (peek().kind != TokenKind::kName) return syntax_error("a name");
+  const int32_t id = text_constant(next().text);
+  const size_t shape = add_shape();
   if (accept_operator("(") && !parse_call_arguments(shape)) return false;
-  add_argument_instruction(Op::kFilter, std::move(shape), id);
+  emit(Op::kFilter, static_cast<int32_t>(shape), id);
   return true;
+}
+
+// Whether what follows a test's name is its operand.
+bool Compiler::begins_test_operand() const {
+  const Token& token = peek();
+  switch (token.kind) {
+    case TokenKind::kString:
+    case TokenKind::kInteger:
+    case TokenKind::kFloat:
+      return true;
+    case TokenKind::kOperator:
+      return token.is_operator("[") || token.is_operator("{");
+    case TokenKind::kName:
+      break;
+    default:
+      return false;
+  }
+  static constexpr std::array<std::string_view, 8> kNoOperands = {"else", "or", "and", "is",
+                                                                  "if",   "in", "not", "recursive"};
+  return std::find(kNoOperands.begin(), kNoOperands.end(), token.text) == kNoOperands.end();
 }
 
 // After 'is': a name, then arguments in parentheses or one operand without them.
 bool Compiler::parse_test() {
-  Nesting nesting(*this);
-  if (!nesting.fits()) return false;
+  if (!enter()) return false;
   const bool negated = accept_name("not");
-  std::string_view name;
-  if (!expect_identifier(name)) return false;
-  const int32_t id = text_constant(name);
-  CallShape shape;
-  const Token& token = peek();
-  const bool names_operand = token.kind == TokenKind::kName && !token.is_name("else") && !token.is_name("or") &&
-                             !token.is_name("and") && !token.is_name("is") && !token.is_name("if") &&
-                             !token.is_name("in") && !token.is_name("not") && !token.is_name("recursive");
+  if (peek().kind != TokenKind::kName) return syntax_error("a name");
+  const int32_t id = text_constant(next().text);
+  const size_t shape = add_shape();
   if (accept_operator("(")) {
     if (!parse_call_arguments(shape)) return false;
-  } else if (names_operand || token.kind == TokenKind::kString || token.kind == TokenKind::kInteger ||
-             token.kind == TokenKind::kFloat || token.is_operator("[") || token.is_operator("{")) {
+  } else if (begins_test_operand()) {
     if (!parse_primary() || !parse_postfix()) return false;
-    shape.positional = 1;
+    program_.shapes[shape].positional = 1;
   }
-  add_argument_instruction(Op::kTest, std::move(shape), id);
+  emit(Op::kTest, static_cast<int32_t>(shape), id);
   if (negated) emit(Op::kUnary, 0, 0, '!');
+  leave();
   return true;
 }
 
+size_t Compiler::add_shape() {
+  program_.shapes.emplace_back();
+  return program_.shapes.size() - 1;
+}
+
 // Behind '(': positional, named, *list and **dict arguments up to ')'.
-bool Compiler::parse_call_arguments(CallShape& shape) {
+bool Compiler::parse_call_arguments(size_t shape) {
   bool first = true;
   while (!accept_operator(")")) {
     if (!first && !expect_operator(",")) return false;
     if (!first && accept_operator(")")) break;
     first = false;
-    if (accept_operator("**")) {
-      if (shape.dict_unpack) return syntax_error("one ** argument");
-      shape.dict_unpack = true;
-    } else if (accept_operator("*")) {
-      if (shape.list_unpack || shape.dict_unpack || !shape.names.empty())
-        return syntax_error("one * argument in front of named ones");
-      shape.list_unpack = true;
-    } else if (peek().kind == TokenKind::kName && peek(1).is_operator("=")) {
-      if (shape.list_unpack || shape.dict_unpack) return syntax_error("named arguments in front of * and **");
-      shape.names.push_back(string_constant(next().text));
-      next();
-    } else {
-      if (shape.list_unpack || shape.dict_unpack || !shape.names.empty())
-        return syntax_error("positional arguments in front of all others");
-      ++shape.positional;
-    }
-    if (!parse_expression()) return false;
+    if (!parse_argument_kind(shape) || !parse_expression()) return false;
+  }
+  return true;
+}
+
+// What comes in front of an argument's value.
+bool Compiler::parse_argument_kind(size_t index) {
+  CallShape& shape = program_.shapes[index];
+  if (accept_operator("**")) {
+    if (shape.dict_unpack) return syntax_error("one ** argument");
+    shape.dict_unpack = true;
+  } else if (accept_operator("*")) {
+    if (shape.list_unpack || shape.dict_unpack || !shape.names.empty())
+      return syntax_error("one * argument in front of named ones");
+    shape.list_unpack = true;
+  } else if (peek().kind == TokenKind::kName && peek(1).is_operator("=")) {
+    if (shape.list_unpack || shape.dict_unpack) return syntax_error("named arguments in front of * and **");
+    shape.names.push_back(string_constant(next().text));
+    next();
+  } else {
+    if (shape.list_unpack || shape.dict_unpack || !shape.names.empty())
+      return syntax_error("positional arguments in front of all others");
+    ++shape.positional;
   }
   return true;
 }
 
 bool Compiler::parse_call(int32_t method_name) {
   next();
-  CallShape shape;
+  const size_t shape = add_shape();
   if (!parse_call_arguments(shape)) return false;
-  add_argument_instruction(method_name < 0 ? Op::kCall : Op::kCallMethod, std::move(shape), method_name);
+  emit(method_name < 0 ? Op::kCall : Op::kCallMethod, static_cast<int32_t>(shape), method_name);
   return true;
-}
-
-void Compiler::add_argument_instruction(Op op, CallShape shape, int32_t extra) {
-  program_.shapes.push_back(std::move(shape));
-  emit(op, static_cast<int32_t>(program_.shapes.size() - 1), extra);
 }
 
 }  // namespace hearth::jinja

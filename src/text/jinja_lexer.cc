@@ -260,6 +260,9 @@ class Lexer {
 };
 }  // namespace
 
+bool Token::is_operator(std::string_view op) const { return kind == TokenKind::kOperator && text == op; }
+bool Token::is_name(std::string_view name) const { return kind == TokenKind::kName && text == name; }
+
 Result<std::vector<Token>> tokenize(std::string_view source) {
   const std::string text = normalised(source);
   return Lexer(text).run();

@@ -30,8 +30,8 @@ struct Token {
   uint32_t line;
   std::string text;
 
-  [[nodiscard]] bool is_operator(std::string_view op) const { return kind == TokenKind::kOperator && text == op; }
-  [[nodiscard]] bool is_name(std::string_view name) const { return kind == TokenKind::kName && text == name; }
+  [[nodiscard]] bool is_operator(std::string_view op) const;
+  [[nodiscard]] bool is_name(std::string_view name) const;
 };
 
 // All tokens, the last one kEnd. kMalformed with the line for what no Jinja template may contain.

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <array>
 
+#include "base/limits.h"
 #include "text/jinja_compiler.h"
 
 namespace hearth::jinja {
@@ -11,7 +13,7 @@ Result<Program> Compiler::run() {
   program_.kwargs_name = name_id("kwargs");
   program_.caller_name = name_id("caller");
   program_.loop_name = name_id("loop");
-  if (!parse_body({}) || error_) return std::unexpected(*std::move(error_));
+  if (!parse_body("") || error_) return std::unexpected(*std::move(error_));
   emit(Op::kHalt);
   return std::move(program_);
 }
@@ -19,6 +21,12 @@ Result<Program> Compiler::run() {
 bool Compiler::error(Code code, std::string message) {
   if (!error_) error_ = Error{code, fmt::format("chat template line {}: {}", peek().line, message)};
   return false;
+}
+
+bool Compiler::enter() { return ++depth_ <= limits::kTemplateDepth || too_deep(); }
+
+bool Compiler::too_deep() {
+  return error(Code::kLimit, fmt::format("nests deeper than {} levels", limits::kTemplateDepth));
 }
 
 bool Compiler::syntax_error(std::string_view what) {
@@ -66,12 +74,6 @@ bool Compiler::expect_block_end() {
   return true;
 }
 
-bool Compiler::expect_identifier(std::string_view& name) {
-  if (peek().kind != TokenKind::kName) return syntax_error("a name");
-  name = next().text;
-  return true;
-}
-
 int32_t Compiler::emit(Op op, int32_t arg, int32_t extra, uint8_t sub) {
   program_.code.push_back({op, sub, arg, extra, peek().line});
   return here() - 1;
@@ -107,50 +109,85 @@ int32_t Compiler::name_id(std::string_view name) {
 }
 
 // Up to a block that starts with one of `ends`, whose name is then the current token; without `ends` up to the end.
-bool Compiler::parse_body(std::initializer_list<std::string_view> ends) {
-  Nesting nesting(*this);
-  if (!nesting.fits()) return false;
+bool Compiler::parse_body(std::string_view ends) {
+  if (!enter()) return false;
   for (;;) {
     switch (peek().kind) {
       case TokenKind::kData:
         emit(Op::kText, text_constant(next().text));
         break;
       case TokenKind::kVariableBegin:
-        next();
-        if (!parse_tuple()) return false;
-        emit(Op::kEmit);
-        if (peek().kind != TokenKind::kVariableEnd) return syntax_error("'}}'");
-        next();
+        if (!parse_output()) return false;
         break;
       case TokenKind::kBlockBegin:
         next();
-        if (std::any_of(ends.begin(), ends.end(), [&](std::string_view end) { return peek().is_name(end); }))
+        if (ends_body(ends)) {
+          leave();
           return true;
+        }
         if (!parse_statement()) return false;
         break;
       case TokenKind::kEnd:
-        return ends.size() == 0 || syntax_error(fmt::format("'{{% {} %}}'", *(ends.end() - 1)));
+        leave();
+        return ends.empty() || missing_end(ends);
       default:
         return syntax_error("text or a tag");
     }
   }
 }
 
+bool Compiler::ends_body(std::string_view ends) const {
+  if (peek().kind != TokenKind::kName) return false;
+  while (!ends.empty()) {
+    const size_t size = std::min(ends.find(' '), ends.size());
+    if (peek().text == ends.substr(0, size)) return true;
+    ends.remove_prefix(std::min(size + 1, ends.size()));
+  }
+  return false;
+}
+
+bool Compiler::missing_end(std::string_view ends) {
+  return syntax_error(fmt::format("'{{% {} %}}'", ends.substr(ends.rfind(' ') + 1)));
+}
+
+bool Compiler::parse_output() {
+  next();
+  if (!parse_tuple()) return false;
+  emit(Op::kEmit);
+  if (peek().kind != TokenKind::kVariableEnd) return syntax_error("'}}'");
+  next();
+  return true;
+}
+
+Compiler::Statement Compiler::statement_named(std::string_view name) {
+  static constexpr std::array<std::pair<std::string_view, Statement>, 10> kStatements{
+      {{"if", &Compiler::parse_if},
+       {"for", &Compiler::parse_for},
+       {"set", &Compiler::parse_set},
+       {"macro", &Compiler::parse_macro},
+       {"call", &Compiler::parse_call_block},
+       {"filter", &Compiler::parse_filter_block},
+       {"with", &Compiler::parse_with},
+       {"generation", &Compiler::parse_generation},
+       {"break", &Compiler::parse_break},
+       {"continue", &Compiler::parse_continue}}};
+  for (const auto& [known, statement] : kStatements)
+    if (known == name) return statement;
+  return &Compiler::unknown_statement;
+}
+
 bool Compiler::parse_statement() {
-  std::string_view name;
-  if (!expect_identifier(name)) return false;
-  if (name == "if") return parse_if();
-  if (name == "for") return parse_for();
-  if (name == "set") return parse_set();
-  if (name == "macro") return parse_macro();
-  if (name == "call") return parse_call_block();
-  if (name == "filter") return parse_filter_block();
-  if (name == "with") return parse_with();
-  if (name == "generation") return parse_generation();
-  if (name == "break" || name == "continue") return parse_loop_control(name == "break");
-  --at_;
-  if (name == "extends" || name == "include" || name == "import" || name == "from" || name == "block" || name == "do" ||
-      name == "autoescape" || name == "trans")
+  if (peek().kind != TokenKind::kName) return syntax_error("a statement");
+  const Statement statement = statement_named(peek().text);
+  if (statement != &Compiler::unknown_statement) next();
+  return (this->*statement)();
+}
+
+bool Compiler::unknown_statement() {
+  static constexpr std::array<std::string_view, 8> kUnsupported = {"extends", "include", "import", "from",
+                                                                   "block",   "do",      "trans",  "autoescape"};
+  const std::string& name = peek().text;
+  if (std::find(kUnsupported.begin(), kUnsupported.end(), name) != kUnsupported.end())
     return error(Code::kUnsupported, fmt::format("'{{% {} %}}' is not part of chat templates", name));
   return syntax_error("a statement");
 }
@@ -162,45 +199,50 @@ bool Compiler::end_statement(std::string_view name) {
 }
 
 bool Compiler::parse_if() {
-  std::vector<int32_t> ends;
+  int32_t ends = -1;
   for (;;) {
     if (!parse_tuple() || !expect_block_end()) return false;
     const int32_t skip = emit(Op::kJumpIfFalse);
-    if (!parse_body({"elif", "else", "endif"})) return false;
-    const bool more = !peek().is_name("endif");
-    if (more) ends.push_back(emit(Op::kJump));
+    if (!parse_body("elif else endif")) return false;
+    if (!peek().is_name("endif")) ends = emit(Op::kJump, ends);
     patch_jump(skip);
     if (accept_name("elif")) continue;
-    if (accept_name("else") && (!expect_block_end() || !parse_body({"endif"}))) return false;
-    for (const int32_t end : ends) patch_jump(end);
+    if (accept_name("else") && (!expect_block_end() || !parse_body("endif"))) return false;
+    patch_linked_jumps(ends);
     return end_statement("endif");
   }
 }
 
-// A name, or names separated by commas or in parentheses.
-bool Compiler::parse_target(Target& target, bool with_tuple) {
-  Nesting nesting(*this);
-  if (!nesting.fits()) return false;
-  std::vector<Target> parts;
+// A name, or names separated by commas or in parentheses; left as the last of targets_.
+bool Compiler::parse_target(bool with_tuple) {
+  if (!enter()) return false;
+  const size_t first = targets_.size();
+  if (!parse_target_part()) return false;
   bool comma = false;
-  do {
-    if (comma && (peek().is_name("in") || peek().is_operator("=") || peek().is_operator(")"))) break;
-    Target part;
-    if (accept_operator("(")) {
-      if (!parse_target(part, true) || !expect_operator(")")) return false;
-    } else {
-      std::string_view name;
-      if (!expect_identifier(name)) return false;
-      part.name = name_id(name);
-    }
-    parts.push_back(std::move(part));
-  } while (with_tuple && (comma |= peek().is_operator(",")) && accept_operator(","));
-  if (comma) {
-    target.parts = std::move(parts);
-  } else {
-    target = std::move(parts.front());
+  while (with_tuple && accept_operator(",")) {
+    comma = true;
+    if (peek().is_name("in") || peek().is_operator("=") || peek().is_operator(")")) break;
+    if (!parse_target_part()) return false;
   }
+  if (comma) join_targets(first);
+  leave();
   return true;
+}
+
+bool Compiler::parse_target_part() {
+  if (accept_operator("(")) return parse_target(true) && expect_operator(")");
+  if (peek().kind != TokenKind::kName) return syntax_error("a name");
+  targets_.emplace_back().name = name_id(next().text);
+  return true;
+}
+
+// Those from `first` on become one.
+void Compiler::join_targets(size_t first) {
+  Target tuple;
+  const auto begin = targets_.begin() + static_cast<ptrdiff_t>(first);
+  tuple.parts.assign(std::make_move_iterator(begin), std::make_move_iterator(targets_.end()));
+  targets_.erase(begin, targets_.end());
+  targets_.push_back(std::move(tuple));
 }
 
 void Compiler::emit_store(const Target& target) {
@@ -213,41 +255,51 @@ void Compiler::emit_store(const Target& target) {
 }
 
 bool Compiler::parse_for() {
-  Target target;
-  if (!parse_target(target, true)) return false;
+  if (!parse_target(true)) return false;
   if (!accept_name("in")) return syntax_error("'in'");
   if (!parse_tuple(false)) return false;
   const int32_t entry = here();
-  if (peek().is_name("if") && !parse_loop_filter(target, entry)) return false;
-  const bool recursive = accept_name("recursive");
+  if (peek().is_name("if") && !parse_loop_filter(entry)) return false;
+  const uint8_t flags = accept_name("recursive") ? kRecursive : 0;
   if (!expect_block_end()) return false;
-  const uint8_t flags = recursive ? kRecursive : 0;
   emit(Op::kLoopBegin, 0, entry, flags);
-  loops_.push_back({here(), {}});
-  const int32_t exhausted = emit(Op::kLoopNext);
-  emit_store(target);
-  if (!parse_body({"else", "endfor"})) return false;
-  emit_jump_to(Op::kJump, loops_.back().next);
-  patch_jump(exhausted);
-  for (const int32_t jump : loops_.back().breaks) patch_jump(jump);
-  loops_.pop_back();
-  if (accept_name("else")) {
-    const int32_t ran = emit(Op::kLoopElse);
-    emit(Op::kPushScope);
-    if (!expect_block_end() || !parse_body({"endfor"})) return false;
-    emit(Op::kPopScope);
-    patch_jump(ran);
-  }
+  begin_loop_body();
+  if (!parse_body("else endfor")) return false;
+  end_loop_body();
+  if (accept_name("else") && !parse_loop_else()) return false;
   emit(Op::kLoopEnd, 0, 0, flags);
   return end_statement("endfor");
 }
 
+void Compiler::begin_loop_body() {
+  loops_.push_back({here(), -1});
+  emit(Op::kLoopNext);
+  emit_store(targets_.back());
+  targets_.pop_back();
+}
+
+void Compiler::end_loop_body() {
+  emit_jump_to(Op::kJump, loops_.back().next);
+  patch_jump(loops_.back().next);
+  patch_linked_jumps(loops_.back().breaks);
+  loops_.pop_back();
+}
+
+bool Compiler::parse_loop_else() {
+  const int32_t ran = emit(Op::kLoopElse);
+  emit(Op::kPushScope);
+  if (!expect_block_end() || !parse_body("endfor")) return false;
+  emit(Op::kPopScope);
+  patch_jump(ran);
+  return true;
+}
+
 // for x in items if condition: a loop that only selects runs first, so that loop.length and loop.last know.
-bool Compiler::parse_loop_filter(const Target& target, int32_t entry) {
+bool Compiler::parse_loop_filter(int32_t entry) {
   next();
   emit(Op::kLoopBegin, 0, entry, kSelecting);
   const int32_t exhausted = emit(Op::kLoopNext);
-  emit_store(target);
+  emit_store(targets_.back());
   if (!parse_expression()) return false;
   emit(Op::kSelect);
   emit_jump_to(Op::kJump, exhausted);
@@ -256,40 +308,35 @@ bool Compiler::parse_loop_filter(const Target& target, int32_t entry) {
   return true;
 }
 
-bool Compiler::parse_loop_control(bool is_break) {
-  if (loops_.empty()) return error(Code::kMalformed, is_break ? "'break' outside a loop" : "'continue' outside a loop");
-  if (is_break) {
-    loops_.back().breaks.push_back(emit(Op::kBreak));
-  } else {
-    emit_jump_to(Op::kContinue, loops_.back().next);
-  }
+bool Compiler::parse_break() {
+  if (loops_.size() == outer_loops_) return error(Code::kMalformed, "'break' outside a loop");
+  loops_.back().breaks = emit(Op::kBreak, loops_.back().breaks);
+  return expect_block_end();
+}
+
+bool Compiler::parse_continue() {
+  if (loops_.size() == outer_loops_) return error(Code::kMalformed, "'continue' outside a loop");
+  emit_jump_to(Op::kContinue, loops_.back().next);
   return expect_block_end();
 }
 
 bool Compiler::parse_set() {
-  if (peek().kind == TokenKind::kName && peek(1).is_operator(".")) {
-    const int32_t variable = name_id(next().text);
+  const bool is_attribute = peek().kind == TokenKind::kName && peek(1).is_operator(".");
+  const size_t variable = at_;
+  if (is_attribute) {
+    at_ += 2;
+    if (peek().kind != TokenKind::kName) return syntax_error("a name");
     next();
-    std::string_view attribute;
-    if (!expect_identifier(attribute)) return false;
-    const int32_t name = text_constant(attribute);
-    if (peek().is_operator("=")) {
-      next();
-      if (!parse_tuple()) return false;
-    } else if (!parse_set_block()) {
-      return false;
-    }
-    emit(Op::kStoreAttribute, name, variable);
-    return expect_block_end();
-  }
-  Target target;
-  if (!parse_target(target, true)) return false;
-  if (accept_operator("=")) {
-    if (!parse_tuple()) return false;
-  } else if (!parse_set_block()) {
+  } else if (!parse_target(true)) {
     return false;
   }
-  emit_store(target);
+  if (accept_operator("=") ? !parse_tuple() : !parse_set_block()) return false;
+  if (is_attribute) {
+    emit(Op::kStoreAttribute, text_constant(tokens_[variable + 2].text), name_id(tokens_[variable].text));
+  } else {
+    emit_store(targets_.back());
+    targets_.pop_back();
+  }
   return expect_block_end();
 }
 
@@ -300,7 +347,7 @@ bool Compiler::parse_set_block() {
   if (!expect_block_end()) return false;
   emit(Op::kPushScope);
   emit(Op::kCaptureBegin);
-  if (!parse_body({"endset"})) return false;
+  if (!parse_body("endset")) return false;
   emit(Op::kCaptureEnd);
   emit(Op::kPopScope);
   const size_t end = at_ + 1;
@@ -312,43 +359,50 @@ bool Compiler::parse_set_block() {
 }
 
 bool Compiler::parse_macro() {
-  std::string_view name;
-  if (!expect_identifier(name)) return false;
-  const int32_t variable = name_id(name);
-  MacroShape shape;
-  shape.name = program_.names[static_cast<size_t>(variable)];
-  if (!parse_macro_body(std::move(shape), "endmacro", 0)) return false;
+  if (peek().kind != TokenKind::kName) return syntax_error("a name");
+  const int32_t variable = name_id(next().text);
+  if (!parse_macro_body(program_.names[static_cast<size_t>(variable)], "endmacro", 0)) return false;
   emit(Op::kStore, variable);
   return true;
 }
 
 // The rest of a macro or call block: parameters, body, end tag. Pushes the macro.
 // Parameters are read at the current token, the body behind the '%}' at token `body` (0: behind the parameters).
-bool Compiler::parse_macro_body(MacroShape shape, std::string_view end, size_t body) {
+bool Compiler::parse_macro_body(const Value& name, std::string_view end, size_t body) {
   const auto index = static_cast<int32_t>(program_.macros.size());
-  program_.macros.push_back(std::move(shape));
   const int32_t over = emit(Op::kJump);
-  MacroShape& made = program_.macros[static_cast<size_t>(index)];
-  made.entry = here();
-  std::vector<LoopFrame> outer_loops = std::exchange(loops_, {});
-  macro_uses_.push_back({});
-  if (peek().is_operator("(") && !parse_macro_parameters(made)) return false;
+  const size_t outer_loops = outer_loops_;
+  MacroShape& shape = begin_macro(name);
+  if (peek().is_operator("(") && !parse_macro_parameters(shape)) return false;
   if (body != 0) at_ = body;
-  if (!expect_block_end() || !parse_body({end})) return false;
+  if (!expect_block_end() || !parse_body(end)) return false;
   emit(Op::kMacroReturn);
-  loops_ = std::move(outer_loops);
-  made.takes_varargs = macro_uses_.back().varargs;
-  made.takes_kwargs = macro_uses_.back().kwargs;
-  made.takes_caller = macro_uses_.back().caller;
-  macro_uses_.pop_back();
-  if (!macro_uses_.empty()) {  // what an inner macro mentions counts for the outer one too
-    macro_uses_.back().varargs |= made.takes_varargs;
-    macro_uses_.back().kwargs |= made.takes_kwargs;
-    macro_uses_.back().caller |= made.takes_caller;
-  }
+  outer_loops_ = outer_loops;
+  end_macro(shape);
   patch_jump(over);
   emit(Op::kMacro, index);
   return end_statement(end);
+}
+
+MacroShape& Compiler::begin_macro(const Value& name) {
+  MacroShape& shape = program_.macros.emplace_back();
+  shape.name = name;
+  shape.entry = here();
+  outer_loops_ = loops_.size();
+  macro_uses_.push_back({});
+  return shape;
+}
+
+void Compiler::end_macro(MacroShape& shape) {
+  const MacroUse use = macro_uses_.back();
+  shape.takes_varargs = use.varargs;
+  shape.takes_kwargs = use.kwargs;
+  shape.takes_caller = use.caller;
+  macro_uses_.pop_back();
+  if (macro_uses_.empty()) return;
+  macro_uses_.back().varargs |= use.varargs;  // what an inner macro mentions counts for the outer one too
+  macro_uses_.back().kwargs |= use.kwargs;
+  macro_uses_.back().caller |= use.caller;
 }
 
 bool Compiler::parse_macro_parameters(MacroShape& shape) {
@@ -356,9 +410,8 @@ bool Compiler::parse_macro_parameters(MacroShape& shape) {
   while (!accept_operator(")")) {
     if (!shape.parameters.empty() && !expect_operator(",")) return false;
     if (!shape.parameters.empty() && accept_operator(")")) break;
-    std::string_view name;
-    if (!expect_identifier(name)) return false;
-    const int32_t id = name_id(name);
+    if (peek().kind != TokenKind::kName) return syntax_error("a name");
+    const int32_t id = name_id(next().text);
     shape.parameters.push_back(id);
     const bool has_default = accept_operator("=");
     if (has_default) {
@@ -376,26 +429,35 @@ bool Compiler::parse_macro_parameters(MacroShape& shape) {
 
 // {% call(parameters) name(arguments) %}body{% endcall %}: the body becomes the argument `caller`.
 bool Compiler::parse_call_block() {
-  const size_t parameters = at_;
-  if (accept_operator("("))
-    for (int open = 1; open > 0 && peek().kind != TokenKind::kBlockEnd && peek().kind != TokenKind::kEnd; next())
-      open += peek().is_operator("(") ? 1 : peek().is_operator(")") ? -1 : 0;
+  size_t parameters = at_;
+  skip_parameters();
+  const bool has_parameters = at_ > parameters;
   if (!parse_expression(false)) return false;
-  Instruction call = program_.code.back();
-  if ((call.op != Op::kCall && call.op != Op::kCallMethod) || peek().kind != TokenKind::kBlockEnd)
-    return syntax_error("a call and '%}'");
+  if (!add_caller_argument()) return false;
+  const Instruction call = program_.code.back();
   program_.code.pop_back();
-  CallShape& shape = program_.shapes[static_cast<size_t>(call.arg)];
-  if (shape.list_unpack || shape.dict_unpack) return error(Code::kUnsupported, "* and ** in a call block");
-  shape.names.push_back(string_constant("caller"));
   const size_t body = at_;
-  MacroShape caller;
-  caller.name = string_constant("caller");
-  at_ = parameters;
-  if (!peek().is_operator("(")) at_ = body;
-  if (!parse_macro_body(std::move(caller), "endcall", body)) return false;
+  at_ = has_parameters ? parameters : body;
+  if (!parse_macro_body(program_.names[static_cast<size_t>(program_.caller_name)], "endcall", body)) return false;
   program_.code.push_back(call);
   emit(Op::kEmit);
+  return true;
+}
+
+void Compiler::skip_parameters() {
+  if (!accept_operator("(")) return;
+  for (int open = 1; open > 0 && peek().kind != TokenKind::kBlockEnd && peek().kind != TokenKind::kEnd; next())
+    open += peek().is_operator("(") ? 1 : peek().is_operator(")") ? -1 : 0;
+}
+
+// To the call that the last instruction makes.
+bool Compiler::add_caller_argument() {
+  const Instruction& call = program_.code.back();
+  if ((call.op != Op::kCall && call.op != Op::kCallMethod) || peek().kind != TokenKind::kBlockEnd)
+    return syntax_error("a call and '%}'");
+  CallShape& shape = program_.shapes[static_cast<size_t>(call.arg)];
+  if (shape.list_unpack || shape.dict_unpack) return error(Code::kUnsupported, "* and ** in a call block");
+  shape.names.push_back(program_.names[static_cast<size_t>(program_.caller_name)]);
   return true;
 }
 
@@ -405,7 +467,7 @@ bool Compiler::parse_filter_block() {
   if (!expect_block_end()) return false;
   emit(Op::kPushScope);
   emit(Op::kCaptureBegin);
-  if (!parse_body({"endfilter"})) return false;
+  if (!parse_body("endfilter")) return false;
   emit(Op::kCaptureEnd);
   emit(Op::kPopScope);
   const size_t end = at_;
@@ -418,16 +480,15 @@ bool Compiler::parse_filter_block() {
 }
 
 bool Compiler::parse_with() {
-  std::vector<Target> targets;
+  const size_t first = targets_.size();
   while (peek().kind != TokenKind::kBlockEnd) {
-    if (!targets.empty() && !expect_operator(",")) return false;
-    targets.emplace_back();
-    if (!parse_target(targets.back(), false) || !expect_operator("=") || !parse_expression()) return false;
+    if (targets_.size() > first && !expect_operator(",")) return false;
+    if (!parse_target(false) || !expect_operator("=") || !parse_expression()) return false;
   }
   if (!expect_block_end()) return false;
   emit(Op::kPushScope);
-  for (auto target = targets.rbegin(); target != targets.rend(); ++target) emit_store(*target);
-  if (!parse_body({"endwith"})) return false;
+  for (; targets_.size() > first; targets_.pop_back()) emit_store(targets_.back());
+  if (!parse_body("endwith")) return false;
   emit(Op::kPopScope);
   return end_statement("endwith");
 }
@@ -436,7 +497,7 @@ bool Compiler::parse_with() {
 bool Compiler::parse_generation() {
   if (!expect_block_end()) return false;
   emit(Op::kPushScope);
-  if (!parse_body({"endgeneration"})) return false;
+  if (!parse_body("endgeneration")) return false;
   emit(Op::kPopScope);
   return end_statement("endgeneration");
 }
