@@ -39,5 +39,15 @@ TEST(Json, LongTextIsALimit) {
   EXPECT_EQ(value.error().code, Code::kLimit);
 }
 
+// Found by fuzzing: such a number came out of a template as NaN, which is no JSON.
+TEST(ParseJson, NumbersThatNoDoubleHoldsAreRefused) {
+  for (const std::string_view text : {"[1, 1e999]", "[-0e80615]", "{\"a\": {\"b\": -2e400}}"}) {
+    const auto value = parse_json(text);
+    ASSERT_FALSE(value) << text;
+    EXPECT_EQ(value.error().code, Code::kMalformed);
+  }
+  EXPECT_TRUE(parse_json("[1e308, -5e-640, 0.0]"));
+}
+
 }  // namespace
 }  // namespace hearth
