@@ -19,84 +19,112 @@ std::string_view constant_text(const Value& value) {
   return value.boolean() ? "True" : "False";
 }
 
-Result<void> append_list_repr(Heap& heap, std::string& out, const Value& value) {
-  const auto& items = value.items();
-  switch (value.object()->list_kind) {
-    case ListKind::kGenerator:
-      out += "<generator>";
-      return {};
-    case ListKind::kRange: {
-      const int64_t start = items.empty() ? 0 : items.front().integer();
-      const int64_t step = items.size() < 2 ? 1 : items[1].integer() - start;
-      const int64_t stop = items.empty() ? 0 : items.back().integer() + (step > 0 ? 1 : -1);
-      out +=
-          step == 1 ? fmt::format("range({}, {})", start, stop) : fmt::format("range({}, {}, {})", start, stop, step);
-      return {};
-    }
-    default:
-      break;
-  }
-  const bool tuple = value.is_list(ListKind::kTuple);
-  if (value.is_list(ListKind::kView)) out += "dict_items(";
-  out += tuple ? '(' : '[';
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (i > 0) out += ", ";
-    TRY(append_repr(heap, out, items[i]));
-  }
-  if (tuple && items.size() == 1) out += ',';
-  out += tuple ? ')' : ']';
-  if (value.is_list(ListKind::kView)) out += ')';
-  return {};
+void append_range_repr(std::string& out, const std::vector<Value>& items) {
+  const int64_t start = items.empty() ? 0 : items.front().integer();
+  const int64_t step = items.size() < 2 ? 1 : items[1].integer() - start;
+  const int64_t stop = items.empty() ? 0 : items.back().integer() + (step > 0 ? 1 : -1);
+  out += step == 1 ? fmt::format("range({}, {})", start, stop) : fmt::format("range({}, {}, {})", start, stop, step);
 }
 
-Result<void> append_entries_repr(Heap& heap, std::string& out, const Value& value) {
-  out += '{';
-  bool first = true;
-  for (const auto& [key, member] : value.entries()) {
-    if (!first) out += ", ";
-    first = false;
-    TRY(append_repr(heap, out, key));
-    out += ": ";
-    TRY(append_repr(heap, out, member));
-  }
-  out += '}';
-  return {};
-}
-}  // namespace
-
-Result<void> append_repr(Heap& heap, std::string& out, const Value& value) {
-  TRY(check_size(heap, out));
+// Of what has no members to show.
+void append_leaf_repr(std::string& out, const Value& value) {
   switch (value.kind()) {
     case Kind::kAbsent:
     case Kind::kUndefined:
       out += "Undefined";
-      return {};
+      return;
     case Kind::kNone:
     case Kind::kBool:
       out += constant_text(value);
-      return {};
+      return;
     case Kind::kInt:
       out += fmt::format("{}", value.integer());
-      return {};
+      return;
     case Kind::kFloat:
       out += float_repr(value.real());
-      return {};
+      return;
     case Kind::kString:
-      TRY(heap.work_bytes(value.text().size()));
       append_repr(out, value.text());
-      return {};
+      return;
     case Kind::kList:
-      return append_list_repr(heap, out, value);
-    case Kind::kDict:
-      return append_entries_repr(heap, out, value);
+      if (value.is_list(ListKind::kRange)) return append_range_repr(out, value.items());
+      out += "<generator>";
+      return;
     case Kind::kLoop: {
       const auto& loop = value.as<LoopObject>();
       out += fmt::format("<LoopContext {}/{}>", loop.index + 1, loop.items.items().size());
-      return {};
+      return;
     }
+    case Kind::kMacro:
+      out += "<Macro>";
+      return;
     default:
       out += fmt::format("<{}>", type_name(value));
-      return {};
+  }
+}
+
+// A container that is being written. Containers are kept on a stack of their own: values nest deep, threads' stacks are small.
+struct Level {
+  const Value* value = nullptr;
+  size_t next = 0;                    // member to write; a dict has two for each entry
+  std::vector<const Entry*> entries;  // of a dict, in the order to write
+};
+
+Level level_of(const Value& value) {
+  Level level;
+  level.value = &value;
+  if (!value.is(Kind::kDict)) return level;
+  level.entries.reserve(value.entries().size());
+  for (const Entry& entry : value.entries()) level.entries.push_back(&entry);
+  return level;
+}
+
+size_t members_of(const Level& level) {
+  return level.value->is(Kind::kDict) ? level.entries.size() * 2 : level.value->items().size();
+}
+
+const Value& member_of(const Level& level, size_t index) {
+  if (!level.value->is(Kind::kDict)) return level.value->items()[index];
+  const Entry& entry = *level.entries[index / 2];
+  return index % 2 == 0 ? entry.first : entry.second;
+}
+
+bool is_container(const Value& value) {
+  return value.is(Kind::kDict) || value.is_list(ListKind::kList) || value.is_list(ListKind::kTuple) ||
+         value.is_list(ListKind::kView);
+}
+
+std::string_view opening(const Value& value) {
+  if (value.is(Kind::kDict)) return "{";
+  return value.is_list(ListKind::kTuple) ? "(" : value.is_list(ListKind::kView) ? "dict_items([" : "[";
+}
+
+std::string_view closing(const Value& value) {
+  if (value.is(Kind::kDict)) return "}";
+  if (value.is_list(ListKind::kTuple)) return value.items().size() == 1 ? ",)" : ")";
+  return value.is_list(ListKind::kView) ? "])" : "]";
+}
+}  // namespace
+
+Result<void> append_repr(Heap& heap, std::string& out, const Value& root) {
+  std::vector<Level> levels;
+  for (const Value* value = &root;;) {
+    TRY(check_size(heap, out));
+    if (is_container(*value)) {
+      out += opening(*value);
+      levels.push_back(level_of(*value));
+    } else {
+      if (value->is_string()) TRY(heap.work_bytes(value->text().size()));
+      append_leaf_repr(out, *value);
+    }
+    while (!levels.empty() && levels.back().next == members_of(levels.back())) {
+      out += closing(*levels.back().value);
+      levels.pop_back();
+    }
+    if (levels.empty()) return {};
+    Level& level = levels.back();
+    if (level.next > 0) out += level.value->is(Kind::kDict) && level.next % 2 == 1 ? ": " : ", ";
+    value = &member_of(level, level.next++);
   }
 }
 
@@ -119,8 +147,26 @@ class JsonWriter {
  public:
   JsonWriter(Heap& heap, std::string& out, const JsonStyle& style) : heap_(heap), out_(out), style_(style) {}
 
-  // Recursion is bounded by the nesting of values.
-  Result<void> write(const Value& value) {
+  Result<void> write(const Value& root) {
+    for (const Value* value = &root;;) {
+      TRY(write_value(*value));
+      while (!levels_.empty() && levels_.back().next == members_of(levels_.back())) close();
+      if (levels_.empty()) return {};
+      value = &member_of(levels_.back(), levels_.back().next);
+      if (levels_.back().value->is(Kind::kDict) && levels_.back().next % 2 == 0) {
+        next_line();
+        TRY(write_key(*value));
+        value = &member_of(levels_.back(), ++levels_.back().next);
+      } else {
+        next_line();
+      }
+      ++levels_.back().next;
+    }
+  }
+
+ private:
+  // A leaf whole, of a container the beginning.
+  Result<void> write_value(const Value& value) {
     TRY(check_size(heap_, out_));
     switch (value.kind()) {
       case Kind::kNone:
@@ -138,16 +184,49 @@ class JsonWriter {
       case Kind::kString:
         return write_string(value.text());
       case Kind::kDict:
-        return write_dict(value);
+        return open(value);
       case Kind::kList:
-        if (value.is_list(ListKind::kList) || value.is_list(ListKind::kTuple)) return write_list(value.items());
+        if (value.is_list(ListKind::kList) || value.is_list(ListKind::kTuple)) return open(value);
         [[fallthrough]];
       default:
         return type_error("JSON cannot hold", value);
     }
   }
 
- private:
+  Result<void> open(const Value& value) {
+    levels_.push_back(level_of(value));
+    out_ += value.is(Kind::kDict) ? '{' : '[';
+    return value.is(Kind::kDict) && style_.sort_keys ? sort_entries(levels_.back().entries) : Result<void>();
+  }
+
+  void close() {
+    const Level level = std::move(levels_.back());
+    levels_.pop_back();
+    if (level.next > 0) new_line();
+    out_ += level.value->is(Kind::kDict) ? '}' : ']';
+  }
+
+  Result<void> sort_entries(std::vector<const Entry*>& entries) {
+    for (const Entry* entry : entries)
+      if (!entry->first.is_string()) return type_error("cannot sort keys with", entry->first);
+    TRY(heap_.work(entries.size() * 8));
+    std::sort(entries.begin(), entries.end(),
+              [](const Entry* a, const Entry* b) { return a->first.text() < b->first.text(); });
+    return {};
+  }
+
+  // In front of a member.
+  void next_line() {
+    if (levels_.back().next > 0) out_ += style_.item_separator;
+    new_line();
+  }
+
+  void new_line() {
+    if (!style_.pretty) return;
+    out_ += '\n';
+    for (size_t i = 0; i < levels_.size(); ++i) out_ += style_.indent;
+  }
+
   void write_float(double value) {
     out_ += std::isnan(value) ? "NaN" : std::isinf(value) ? (value < 0 ? "-Infinity" : "Infinity") : float_repr(value);
   }
@@ -174,27 +253,10 @@ class JsonWriter {
     return {};
   }
 
-  void new_line() {
-    if (!style_.pretty) return;
-    out_ += '\n';
-    for (size_t i = 0; i < level_; ++i) out_ += style_.indent;
-  }
-
-  Result<void> write_list(const std::vector<Value>& items) {
-    if (items.empty()) {
-      out_ += "[]";
-      return {};
-    }
-    out_ += '[';
-    ++level_;
-    for (size_t i = 0; i < items.size(); ++i) {
-      if (i > 0) out_ += style_.item_separator;
-      new_line();
-      TRY(write(items[i]));
-    }
-    --level_;
-    new_line();
-    out_ += ']';
+  Result<void> write_key(const Value& key) {
+    const std::string text = TRY(key_text(key));
+    TRY(write_string(text));
+    out_ += style_.key_separator;
     return {};
   }
 
@@ -207,41 +269,10 @@ class JsonWriter {
     return type_error("JSON has no keys from", key);
   }
 
-  Result<void> write_dict(const Value& value) {
-    if (value.entries().empty()) {
-      out_ += "{}";
-      return {};
-    }
-    std::vector<const Entry*> entries;
-    entries.reserve(value.entries().size());
-    for (const Entry& entry : value.entries()) entries.push_back(&entry);
-    if (style_.sort_keys) {
-      for (const Entry* entry : entries)
-        if (!entry->first.is_string()) return type_error("cannot sort keys with", entry->first);
-      TRY(heap_.work(entries.size() * 8));
-      std::sort(entries.begin(), entries.end(),
-                [](const Entry* a, const Entry* b) { return a->first.text() < b->first.text(); });
-    }
-    out_ += '{';
-    ++level_;
-    for (size_t i = 0; i < entries.size(); ++i) {
-      if (i > 0) out_ += style_.item_separator;
-      new_line();
-      const std::string key = TRY(key_text(entries[i]->first));
-      TRY(write_string(key));
-      out_ += style_.key_separator;
-      TRY(write(entries[i]->second));
-    }
-    --level_;
-    new_line();
-    out_ += '}';
-    return {};
-  }
-
   Heap& heap_;
   std::string& out_;
   const JsonStyle& style_;
-  size_t level_ = 0;
+  std::vector<Level> levels_;
 };
 }  // namespace
 
