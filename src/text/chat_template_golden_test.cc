@@ -28,6 +28,19 @@ TEST(ChatTemplateGolden, RendersAsJinja2Does) {
   }
 }
 
+// One small template for each operator, filter, test, method and statement.
+TEST(ChatTemplateGolden, EveryPartOfTheLanguageMeansWhatItMeansInJinja2) {
+  const auto snippets = boost::json::parse(read("snippets.json")).as_object();
+  const Conversation conversation = conversation_of(snippets.at("context").as_object());
+  EXPECT_GE(snippets.at("cases").as_array().size(), 100u);
+  for (const auto& snippet : snippets.at("cases").as_array()) {
+    const std::string source(snippet.at("template").as_string());
+    const auto parsed = ChatTemplate::parse(source);
+    check(parsed ? parsed->render(conversation.messages, conversation.options) : std::unexpected(parsed.error()),
+          snippet.at("expected").as_object(), source);
+  }
+}
+
 // A program is shared by all renders: what one does must not be seen by the next.
 TEST(ChatTemplateGolden, RendersTheSameTwice) {
   const auto conversations = boost::json::parse(read("conversations.json")).as_object();

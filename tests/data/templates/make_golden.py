@@ -1,5 +1,5 @@
-"""Writes golden.json: every template here rendered by jinja2 with every conversation of conversations.json, and with
---models DIR (of *.gguf files; needs the gguf package) real_models.json: those models' own templates, which are not kept here.
+"""Writes golden.json: every template here rendered by jinja2 with every conversation of conversations.json; in snippets.json
+what each small template gives; and with --models DIR (of *.gguf files; needs the gguf package) real_models.json: those models' own templates, which are not kept here.
 Maintenance only; needs jinja2."""
 import argparse
 import json
@@ -37,6 +37,10 @@ def main():
               for path in sorted(HERE.glob("*.jinja"))}
     write("golden.json", golden)
     print(f"{len(golden)} templates, {sum(map(len, golden.values()))} renders")
+    snippets = json.loads((HERE / "snippets.json").read_text())
+    for case in snippets["cases"]:
+        case["expected"] = expected(env, case["template"], snippets["context"])
+    write("snippets.json", snippets)
     if options.models:
         models = {}
         for path in sorted(options.models.glob("*.gguf")):
