@@ -147,8 +147,7 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
 Engine::~Engine() {
   thread_.request_stop();
   if (thread_.joinable()) thread_.join();
-  for (auto* list : {&active_})
-    for (auto& active : *list) active->shared->end(Finish::kCancelled, active->usage);
+  for (auto& active : active_) active->shared->end(Finish::kCancelled, active->usage);
   for (auto& waiting : queue_) waiting->shared->end(Finish::kCancelled, waiting->usage);
 }
 
