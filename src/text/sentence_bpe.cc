@@ -39,14 +39,7 @@ Result<void> SentenceBpe::read_merges() {
   std::string merged;
   for (size_t rank = 0; rank < data_.merges.size(); ++rank) {
     const std::string_view merge = data_.merges[rank];
-    const size_t space = merge.find(' ', 1);
-    if (space == std::string_view::npos || space + 1 == merge.size()) {
-      return fail(Code::kMalformed, "merge {} is \"{}\", not two texts with a space between them", rank,
-                  with_replacement(merge.substr(0, 64)));
-    }
-    if (merge.size() > limits::kTokenBytes) {
-      return fail(Code::kLimit, "merge {} has {} bytes, the limit is {}", rank, merge.size(), limits::kTokenBytes);
-    }
+    const size_t space = TRY(space_of_merge(merge, rank));
     const Token left = find_plain(merge.substr(0, space));
     const Token right = find_plain(merge.substr(space + 1));
     const Token both = find_plain(merged.assign(merge.substr(0, space)).append(merge.substr(space + 1)));

@@ -218,4 +218,16 @@ std::string VocabularyTokenizer::bytes(Token token, bool special, bool first) co
   return out;
 }
 
+Result<size_t> space_of_merge(std::string_view merge, size_t rank) {
+  const size_t space = merge.find(' ', 1);
+  if (space == std::string_view::npos || space + 1 == merge.size()) {
+    return fail(Code::kMalformed, "merge {} is \"{}\", not two texts with a space between them", rank,
+                with_replacement(merge.substr(0, 64)));
+  }
+  if (merge.size() > limits::kTokenBytes) {
+    return fail(Code::kLimit, "merge {} has {} bytes, the limit is {}", rank, merge.size(), limits::kTokenBytes);
+  }
+  return space;
+}
+
 }  // namespace hearth

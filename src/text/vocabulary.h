@@ -91,4 +91,7 @@ TokenizerResult make_sentence_bpe(TokenizerData data, std::vector<bool> matches)
 TokenizerResult make_unigram(TokenizerData data, std::vector<bool> matches);
 TokenizerResult make_word_piece(TokenizerData data, std::vector<bool> matches);
 
+// Where the two texts of a merge rule ("left right") part; kMalformed or kLimit naming the rule by its rank.
+Result<size_t> space_of_merge(std::string_view merge, size_t rank);
+
 }  // namespace hearth
