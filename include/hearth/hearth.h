@@ -84,13 +84,16 @@ typedef struct hearth_options {
   int32_t context;     /* positions of a sequence, prompt and answer; 0: 4096, or the model's maximum if less */
   int32_t parallel;    /* sequences at once, 1 to 256, each with room for a full context; 0: 1 */
   int32_t queue;       /* requests that may wait, 1 to 65536; more are refused with HEARTH_BUSY; 0: 64 */
+  const char* cache;   /* folder for packs, made if missing; NULL: "packs" in the store, if there is one; "": none */
 } hearth_options;
 /* clang-format off */
-#define HEARTH_OPTIONS_INIT {sizeof(hearth_options), NULL, NULL, NULL, 0, 0, 0, 0}
+#define HEARTH_OPTIONS_INIT {sizeof(hearth_options), NULL, NULL, NULL, 0, 0, 0, 0, NULL}
 /* clang-format on */
 
 /* `model`: a .gguf file (of a split model the first), a folder as Hugging Face lays it out, or a name in the store.
- * `options` may be NULL. Takes the time to read the file once. */
+ * `options` may be NULL. Without a cache of packs it takes the time to read the model once; with one, so does the first time, and
+ * from then on the pack is mapped. A mapped file that someone else cuts short raises SIGBUS: the library handles no signals,
+ * so a program that must outlive that leaves the cache out. */
 HEARTH_API hearth_engine* hearth_load(const char* model, const hearth_options* options, hearth_error* error);
 /* Ends what is still generated: its streams report HEARTH_FINISH_CANCELLED and are still to be freed. NULL is allowed. */
 HEARTH_API void hearth_engine_free(hearth_engine* engine);
@@ -134,12 +137,13 @@ HEARTH_API hearth_stream* hearth_submit(hearth_engine* engine, const hearth_requ
 /* ---- the answer ---- */
 
 typedef enum hearth_finish {
-  HEARTH_FINISH_NONE = 0,     /* not done yet */
-  HEARTH_FINISH_END = 1,      /* the model ended its answer */
-  HEARTH_FINISH_STOP = 2,     /* a stop text appeared */
-  HEARTH_FINISH_LENGTH = 3,   /* max_tokens */
-  HEARTH_FINISH_CONTEXT = 4,  /* the context is full */
-  HEARTH_FINISH_CANCELLED = 5 /* hearth_cancel or hearth_engine_free */
+  HEARTH_FINISH_NONE = 0,      /* not done yet */
+  HEARTH_FINISH_END = 1,       /* the model ended its answer */
+  HEARTH_FINISH_STOP = 2,      /* a stop text appeared */
+  HEARTH_FINISH_LENGTH = 3,    /* max_tokens */
+  HEARTH_FINISH_CONTEXT = 4,   /* the context is full */
+  HEARTH_FINISH_CANCELLED = 5, /* hearth_cancel or hearth_engine_free */
+  HEARTH_FINISH_DEADLINE = 6   /* the deadline passed */
 } hearth_finish;
 
 typedef struct hearth_usage {

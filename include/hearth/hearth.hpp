@@ -56,6 +56,7 @@ class Outcome {
 struct Options {
   std::string store, backend, kv_type;
   int32_t threads = 0, context = 0, parallel = 0, queue = 0;
+  std::optional<std::string> cache;  // "": no cache of packs
 };
 
 struct Message {
@@ -144,9 +145,10 @@ class Engine {
  public:
   static Outcome<Engine> load(const std::string& model, const Options& options = {}) {
     const auto text = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
-    const hearth_options given{sizeof(hearth_options), text(options.store), text(options.backend),
-                               text(options.kv_type),  options.threads,     options.context,
-                               options.parallel,       options.queue};
+    const hearth_options given{
+        sizeof(hearth_options), text(options.store), text(options.backend),
+        text(options.kv_type),  options.threads,     options.context,
+        options.parallel,       options.queue,       options.cache ? options.cache->c_str() : nullptr};
     hearth_error error;
     if (hearth_engine* engine = hearth_load(model.c_str(), &given, &error)) return Engine(engine);
     return Error{error.code, error.message};

@@ -35,12 +35,15 @@ class Weight {
   [[nodiscard]] virtual int64_t bytes() const = 0;
 };
 
-// A matrix as it lies in a model file: `slices` times `rows` rows of row_bytes(type, cols) bytes each.
+// A matrix as it lies in a model file: `rows` rows of row_bytes(type, cols) bytes, in each of `slices` slices.
 struct WeightSource {
   Type type = Type::kF32;
   int64_t rows = 0, cols = 0;
   int slices = 1;
-  std::span<const std::byte> data;
+  std::vector<std::span<const std::byte>> data;  // one per slice
+  // The slices are panels (tensor/panel.h) instead, at multiples of kPanelAlignment, and stay readable as long as the weight
+  // lives: a pack's, which need no laying out.
+  bool panels = false;
   // Called from any thread with parts of `data` that will not be read again, so that their pages can be let go. May be empty.
   std::function<void(std::span<const std::byte>)> consumed;
 };
@@ -87,7 +90,14 @@ struct AttentionParams {
   int window = 0;         // a query at p sees keys at positions > p - window; 0: all
 };
 
-// One matrix product of linear(): out (+)= x * weight^T (+ bias).
+// The rows a product reads: x, or with `norm` (one weight per column) rms_norm(x).
+struct LinearInput {
+  Rows x;
+  const Buffer* norm = nullptr;
+  float norm_eps = 0.0f;
+};
+
+// One matrix product of linear(): out (+)= in * weight^T (+ bias).
 struct LinearPart {
   const Weight* weight = nullptr;
   const Buffer* bias = nullptr;  // f32 [weight rows], or null
@@ -95,15 +105,30 @@ struct LinearPart {
   bool accumulate = false;
 };
 
-struct ExpertParams {
-  const Weight* gate = nullptr;  // n_experts slices [d_expert][d_model]
+// down * (act(gate * in) * (up * in))
+struct FeedForwardParams {
+  const Weight* gate = nullptr;  // [d_ffn][d_model]
   const Weight* up = nullptr;
-  const Weight* down = nullptr;  // n_experts slices [d_model][d_expert]
+  const Weight* down = nullptr;  // [d_model][d_ffn]
   GluKind glu = GluKind::kSilu;
+};
+
+struct ExpertParams {
+  const Weight* router = nullptr;  // [n_experts][d_model]
+  FeedForwardParams experts;       // n_experts slices each
   int n_used = 0;
   bool softmax_before_top_k = true;  // probabilities over all experts; else over the chosen ones only
   bool normalise = true;             // the chosen experts' weights add up to 1
   float scale = 1.0f;
+};
+
+// What happens to queries and keys before attention: rms_norm of each head, then its first `rope_dims` rotated.
+struct HeadParams {
+  const Buffer *q_norm = nullptr, *k_norm = nullptr;  // null: none
+  float norm_eps = 0.0f;
+  int rope_dims = 0;  // 0: none
+  RopeStyle rope_style = RopeStyle::kHalves;
+  Rows cos_sin{};  // one row per row of the batch: [cos rope_dims / 2][sin rope_dims / 2]
 };
 
 class Backend {
@@ -118,7 +143,7 @@ class Backend {
   virtual void upload(Buffer& buffer, int64_t offset_bytes, std::span<const std::byte> data) = 0;
   virtual void download(const Buffer& buffer, int64_t offset_bytes, std::span<std::byte> data) = 0;
   virtual void copy(const Buffer& from, int64_t from_bytes, Buffer& to, int64_t to_bytes, int64_t bytes) = 0;
-  // Lays a matrix out for this device. The source is not needed afterwards.
+  // Lays a matrix out for this device. The source is not needed afterwards, unless it is in panels.
   virtual Result<std::unique_ptr<Weight>> load(const WeightSource& source) = 0;
   // Bytes load() will take.
   [[nodiscard]] virtual int64_t weight_bytes(const WeightSource& source) const = 0;
@@ -127,24 +152,30 @@ class Backend {
 
   // out[r] = scale * table[ids[r]]
   virtual void embed(const Weight& table, std::span<const int32_t> ids, float scale, Rows out) = 0;
-  // Each row is cols / width pieces of `width`, normalised alone: out = x / rms(x) * weight. out may be x.
-  virtual void rms_norm(Rows x, const Buffer& weight, int64_t width, float eps, Rows out) = 0;
-  virtual void linear(Rows x, std::span<const LinearPart> parts) = 0;
-  // Rotates the first `dims` of each head of head_dim; cos_sin: one row per row of x, [cos dims / 2][sin dims / 2].
-  virtual void rope(Rows x, int head_dim, int dims, RopeStyle style, Rows cos_sin) = 0;
-  // out = act(gate) * up; out may be gate.
-  virtual void glu(GluKind kind, Rows gate, Rows up, Rows out) = 0;
-  // x += scale * y
-  virtual void add(Rows x, Rows y, float scale) = 0;
+  // out = x / rms(x) * weight. out may be x.
+  virtual void rms_norm(Rows x, const Buffer& weight, float eps, Rows out) = 0;
+  virtual void linear(const LinearInput& in, std::span<const LinearPart> parts) = 0;
+  // out (+)= the feed-forward of `in`.
+  virtual void feed_forward(const LinearInput& in, const FeedForwardParams& params, Rows out, bool accumulate) = 0;
+  // out = act(gate) * up. out may be gate.
+  virtual void glu(Rows gate, Rows up, GluKind kind, Rows out) = 0;
+  // x += scale * y, or with `norm` scale * rms_norm(y).
+  virtual void add(Rows x, const LinearInput& y, float scale) = 0;
   // x = cap * tanh(x * scale / cap), or x * scale with cap 0
   virtual void scale(Rows x, float scale, float cap) = 0;
   virtual void gather(Rows x, std::span<const int32_t> rows, Rows out) = 0;
-  virtual void kv_write(const KvLayer& layer, Rows k, Rows v, std::span<const SequenceRows> sequences) = 0;
+  // The `count` largest elements of each row of scale(in * weight^T), largest first, of equal ones the lower column first, NaN last:
+  // columns and values [rows][count], to the host. Nothing as wide as the weight is written.
+  virtual void largest(const LinearInput& in, const Weight& weight, float scale, float cap, int count,
+                       std::span<int32_t> columns, std::span<float> values) = 0;
+  // Norms and rotates queries (n_heads * head_dim wide) and keys in place, and writes keys and values to their pages.
+  virtual void kv_write(const KvLayer& layer, Rows q, Rows k, Rows v, std::span<const SequenceRows> sequences,
+                        const HeadParams& heads) = 0;
   // q: n_heads * head_dim wide. Keys and values of the rows themselves are written before.
   virtual void attention(const KvLayer& layer, Rows q, std::span<const SequenceRows> sequences,
                          const AttentionParams& params, Rows out) = 0;
-  // out = mixture of experts of x, by router logits (n_experts wide).
-  virtual void experts(Rows x, Rows router_logits, const ExpertParams& params, Rows out) = 0;
+  // x += scale * the mixture of experts of `in`.
+  virtual void experts(const LinearInput& in, const ExpertParams& params, Rows x, float scale) = 0;
   // Causal depthwise convolution of LFM2: with x = [b, c, u] (each d wide), y = b * u; out = c * sum over t of kernel[i][t] *
   // y[p - (taps - 1) + t]. The last taps - 1 rows of y per sequence live in `state` at state_slot * state_stride + offset (floats).
   virtual void short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state,

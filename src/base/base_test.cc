@@ -1,9 +1,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
+#include <numeric>
+#include <thread>
 #include <vector>
 
 #include "base/checked.h"
@@ -11,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -51,13 +55,15 @@ TEST(Checked, NeverWraps) {
 TEST(MappedFile, MissingAndEmptyFilesAndFolders) {
   EXPECT_EQ(MappedFile::open("/nonexistent/x").error().code, Code::kNotFound);
   EXPECT_EQ(MappedFile::open("/").error().code, Code::kInvalidArgument);
-  const std::string path = testing::TempDir() + "/empty";
+  const TestFolder folder;
+  const std::string path = folder.path() / "empty";
   std::ofstream(path).close();
   EXPECT_TRUE(MappedFile::open(path).value().bytes().empty());
 }
 
 TEST(WriteFileAtomically, ReplacesTheWholeContent) {
-  const std::string path = testing::TempDir() + "/atomic";
+  const TestFolder folder;
+  const std::string path = folder.path() / "atomic";
   for (const std::string text : {"a long first text", "short"}) {
     ASSERT_TRUE(write_file_atomically(path, std::as_bytes(std::span(text))));
     EXPECT_EQ(read_file(path, 100).value(), text);
@@ -88,6 +94,42 @@ TEST(ThreadPool, EachIndexOnceForAnyThreadCount) {
       });
       for (auto& hit : hits) ASSERT_EQ(hit.load(), 1);
     }
+  }
+}
+
+// Loops follow each other at once, so late workers meet the next loop: no piece may be lost, done twice, or done for a loop
+// that has ended (its body and counts are gone then).
+TEST(ThreadPool, LoopsThatFollowEachOtherKeepTheirPiecesApart) {
+  for (int n_threads : {2, 3, 8}) {
+    ThreadPool pool(n_threads);
+    int64_t expected = 0;
+    std::vector<int64_t> sums(static_cast<size_t>(n_threads) * 8);
+    for (int round = 0; round < 5000; ++round) {
+      const int64_t count = 1 + round % 37;
+      expected += count * round;
+      pool.parallel_for(count, 1 + round % 3, [&, round](int64_t begin, int64_t end, int thread) {
+        sums[static_cast<size_t>(thread) * 8] += (end - begin) * round;
+      });
+    }
+    EXPECT_EQ(std::accumulate(sums.begin(), sums.end(), int64_t{0}), expected) << n_threads << " threads";
+  }
+}
+
+TEST(ThreadPool, LoopsLongerThanItsCountersAreWhole) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> sum{0};
+  constexpr int64_t kCount = 1'000'003;
+  pool.parallel_for(kCount, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+  EXPECT_EQ(sum.load(), kCount);
+}
+
+TEST(ThreadPool, WakesUpFromSleep) {
+  ThreadPool pool(2);
+  for (int round = 0; round < 5; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    std::atomic<int> pieces{0};
+    pool.parallel_for(64, 1, [&](int64_t, int64_t, int) { ++pieces; });
+    EXPECT_EQ(pieces.load(), 64);
   }
 }
 

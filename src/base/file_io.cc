@@ -1,6 +1,7 @@
 #include "base/file_io.h"
 
 #include <fcntl.h>
+#include <fmt/chrono.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -34,6 +35,14 @@ Result<void> write_at(int fd, uint64_t offset, std::span<const std::byte> bytes,
   return {};
 }
 
+void begin_flush(int fd, uint64_t offset, uint64_t bytes) {
+#ifdef SYNC_FILE_RANGE_WRITE
+  ::sync_file_range(fd, static_cast<off64_t>(offset), static_cast<off64_t>(bytes), SYNC_FILE_RANGE_WRITE);
+#else
+  static_cast<void>(fd + offset + bytes);
+#endif
+}
+
 Result<size_t> read_at(int fd, uint64_t offset, std::span<std::byte> into, const std::filesystem::path& path) {
   size_t done = 0;
   while (done < into.size()) {
@@ -51,6 +60,18 @@ Result<void> flush(const std::filesystem::path& path) {
   if (!fd) return disk_error(path, "open");
   if (::fsync(fd.get()) != 0) return disk_error(path, "flush");
   return {};
+}
+
+std::string utc_text(std::chrono::system_clock::time_point time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::time_point_cast<std::chrono::seconds>(time)));
+}
+
+std::string written_utc(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto written = std::filesystem::last_write_time(path, error);
+  if (error) return {};
+  const auto time = std::chrono::file_clock::to_sys(written);
+  return utc_text(std::chrono::time_point_cast<std::chrono::system_clock::duration>(time));
 }
 
 Result<uint64_t> free_disk_bytes(const std::filesystem::path& path) {

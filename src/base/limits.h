@@ -20,13 +20,21 @@ inline constexpr uint64_t kAlignment = 1 << 20;
 inline constexpr uint64_t kJsonFileBytes = 64u << 20;  // tokenizer.json of a 262k vocabulary has 33 MB
 inline constexpr uint64_t kJsonDepth = 64;
 
+// Packs
+inline constexpr uint64_t kPackManifestBytes = 64u << 20;
+inline constexpr uint64_t kPackSegments = 1 << 20;  // layers times experts
+inline constexpr uint64_t kPackTextBytes = 256u << 20;
+inline constexpr uint64_t kPackTextFiles = 16;
+
 // Model shapes
 inline constexpr uint32_t kLayers = 512;
 inline constexpr uint32_t kWidth = 1 << 17;  // d_model, d_ffn, n_heads * head_dim
 inline constexpr uint32_t kHeads = 1024;
 inline constexpr uint32_t kHeadDim = 1024;
 inline constexpr uint32_t kExperts = 1024;
+inline constexpr uint32_t kAdapterRank = 1024;
 inline constexpr uint32_t kVocabulary = 1 << 21;
+inline constexpr uint32_t kEncoderPositions = 1 << 15;
 inline constexpr uint32_t kContext = 1u << 24;
 
 // Text
@@ -43,15 +51,53 @@ inline constexpr uint64_t kTemplateOutputBytes = 4u << 20;
 inline constexpr uint64_t kTemplateRange = 100'000;
 inline constexpr uint64_t kTemplateMemoryBytes = 32u << 20;  // values alive at one time
 
+// Grammars and schemas that answers keep to
+inline constexpr uint64_t kGrammarBytes = 1u << 20;      // GBNF, a regular expression, all choices
+inline constexpr uint64_t kGrammarRules = 4096;          // named rules of one GBNF text
+inline constexpr uint64_t kGrammarDepth = 200;           // groups in groups
+inline constexpr uint64_t kGrammarRepetition = 100'000;  // the m and n of {m,n} in GBNF and regular expressions
+inline constexpr uint64_t kGrammarStates = 1u << 20;     // of the automaton
+inline constexpr uint64_t kGrammarStackDepth = 512;      // rules in rules, of a grammar and of an answer
+inline constexpr uint64_t kGrammarChoices = 10'000;
+inline constexpr uint64_t kSchemaNodes = 20'000;  // schemas in a schema, after references are followed
+inline constexpr uint64_t kSchemaEnum = 10'000;
+inline constexpr uint64_t kMaskCacheBytes = 64u << 20;  // of one grammar and model; then it starts anew
+inline constexpr uint64_t kMaskGrammars = 16;           // grammars with a cache, of one model
+
+// Requests
+inline constexpr uint64_t kStopTexts = 16;
+inline constexpr uint64_t kStopBytes = 1024;
+inline constexpr uint64_t kCandidates = 256;  // of one request that is scored
+inline constexpr int kLogprobs = 64;          // alternatives of one token
+inline constexpr uint64_t kBatchLines = 50'000;
+inline constexpr uint64_t kFormParts = 16;
+inline constexpr int kChoices = 16;  // answers to one prompt
+inline constexpr uint64_t kTools = 512;
+inline constexpr uint64_t kLogitBiases = 1024;
+inline constexpr uint64_t kInputs = 2048;  // texts of one request for embeddings, prompts or documents
+
 // Store and downloads
 inline constexpr uint64_t kModelNameBytes = 128;
 inline constexpr uint64_t kManifestBytes = 1u << 20;
-inline constexpr uint64_t kModelFiles = 2048;  // files of one model in the store
+inline constexpr uint64_t kModelFiles = 2048;         // files of one model in the store
+inline constexpr uint64_t kOllamaModels = 4096;       // entries of one folder of Ollama's manifests, and of all
+inline constexpr uint64_t kRememberedSources = 4096;  // files whose SHA-256 the cache of packs remembers
 inline constexpr uint64_t kUrlBytes = 8192;
 inline constexpr int kRedirects = 10;
 inline constexpr uint64_t kHttpHeaderBytes = 256u << 10;  // all headers of one answer
 inline constexpr uint64_t kRepositoryListingBytes = 16u << 20;
 inline constexpr uint64_t kErrorPageBytes = 64u << 10;  // read from an answer that is no success, then dropped
 inline constexpr int kRetryAfterSeconds = 60;           // a server may ask for no longer a pause
+
+// The server
+inline constexpr uint64_t kHttpHeadBytes = 32u << 10;   // request line and headers
+inline constexpr uint64_t kHttpTargetBytes = 8u << 10;  // path and query
+inline constexpr uint64_t kHttpHeaders = 100;
+inline constexpr uint64_t kHttpBodyBytes = 4u << 20;       // unless the user sets another
+inline constexpr uint64_t kHttpPipelineBytes = 64u << 10;  // read ahead while a request is answered
+inline constexpr uint64_t kHttpStreamBufferBytes = 1u << 20;
+inline constexpr uint64_t kHttpJsonDepth = 64;
+inline constexpr int kHttpConnections = 512;
+inline constexpr int kHttpConnectionsPerPeer = 256;
 
 }  // namespace hearth::limits

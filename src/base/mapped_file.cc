@@ -1,6 +1,7 @@
 #include "base/mapped_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,23 +10,10 @@
 #include <cstring>
 #include <utility>
 
+#include "base/mapped_guard.h"
+
 namespace hearth {
 namespace {
-
-// Closes a file descriptor at the end of the scope.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 std::unexpected<Error> system_error(const std::filesystem::path& path, const char* action) {
   const int number = errno;
@@ -43,33 +31,55 @@ Result<uint64_t> regular_file_size(int fd, const std::filesystem::path& path) {
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return system_error(path, "open");
+  return map(Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path, false);
+}
+
+Result<MappedFile> MappedFile::open_in_use(const std::filesystem::path& path) {
+  return map(Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path, true);
+}
+
+Result<MappedFile> MappedFile::map(Descriptor fd, const std::filesystem::path& path, bool in_use) {
+  if (!fd) return system_error(path, "open");
   MappedFile file;
   file.path_ = path;
-  file.size_ = TRY(regular_file_size(fd.get(), path));
-  if (file.size_ == 0) return file;
-  void* data = ::mmap(nullptr, file.size_, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (data == MAP_FAILED) {
-    file.size_ = 0;
-    return system_error(path, "map");
+  const uint64_t size = TRY(regular_file_size(fd.get(), path));
+  // Before the size is trusted: nobody deletes a cached file from here on. File systems without locks go without.
+  if (in_use) ::flock(fd.get(), LOCK_SH);
+  if (size > 0) {
+    void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+    if (data == MAP_FAILED) return system_error(path, "map");
+    file.data_ = static_cast<const std::byte*>(data);
+    file.size_ = size;
+    note_mapping(file.bytes(), path.native());
   }
-  file.data_ = static_cast<const std::byte*>(data);
+  if (in_use) file.in_use_ = std::move(fd);
   return file;
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), path_(std::move(other.path_)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      path_(std::move(other.path_)),
+      in_use_(std::move(other.in_use_)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   std::swap(path_, other.path_);
+  std::swap(in_use_, other.in_use_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (!data_) return;
+  forget_mapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::want_large_pages() const {
+#ifdef MADV_HUGEPAGE
+  if (data_) ::madvise(const_cast<std::byte*>(data_), size_, MADV_HUGEPAGE);
+#endif
 }
 
 void MappedFile::release(size_t offset, size_t size) const {
@@ -82,7 +92,7 @@ void MappedFile::release(size_t offset, size_t size) const {
 
 Result<std::string> read_file(const std::filesystem::path& path, uint64_t bytes_max) {
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return system_error(path, "open");
+  if (!fd) return system_error(path, "open");
   const uint64_t size = TRY(regular_file_size(fd.get(), path));
   if (size > bytes_max) return fail(Code::kLimit, "{}: {} bytes, the limit is {}", path.string(), size, bytes_max);
   std::string content(size, '\0');
@@ -96,11 +106,12 @@ Result<std::string> read_file(const std::filesystem::path& path, uint64_t bytes_
   return content;
 }
 
-Result<void> write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> content) {
+Result<void> write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> content,
+                                   unsigned mode) {
   auto part = path;
   part += fmt::format(".{}.part", ::getpid());
   {
-    const Descriptor fd(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    const Descriptor fd(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode));
     if (fd.get() < 0) return system_error(part, "create");
     for (size_t done = 0; done < content.size();) {
       const ssize_t count = ::write(fd.get(), content.data() + done, content.size() - done);

@@ -3,9 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <fstream>
-#include <set>
-#include <string>
+#include <chrono>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -14,9 +12,12 @@
 namespace hearth {
 namespace {
 
-// About 50 to 100 microseconds: longer than the gap between two loops of a layer, short beside a scheduler's time
-// slice.
-constexpr int kSpins = 4000;
+using Clock = std::chrono::steady_clock;
+
+// The longest wait before a thread sleeps bridges what lies between two loops of a step; the shortest is about what
+// going to sleep and being woken costs.
+constexpr int64_t kSpinMaxNs = 100'000, kSpinMinNs = 3'000;
+constexpr int64_t kPiecesMax = 0xffff;
 
 void relax() {
 #if defined(__x86_64__)
@@ -26,10 +27,53 @@ void relax() {
 #endif
 }
 
+// Spins until `done`, at most `spin_ns`, then calls sleep(), which returns when it is done; and adapts `spin_ns`: waits that
+// spinning would have bridged make it longer, those that were much longer make it shorter.
+template <typename Done, typename Sleep>
+void wait_until(Done done, Sleep sleep, int64_t& spin_ns) {
+  constexpr int kBetweenLooks = 32;  // at the clock
+  auto spin = [&] {
+    for (int i = 0; i < kBetweenLooks; ++i) {
+      if (done()) return true;
+      relax();
+    }
+    return false;
+  };
+  if (spin()) return;
+  const auto begun = Clock::now();
+  auto waited_ns = [&] { return std::chrono::nanoseconds(Clock::now() - begun).count(); };
+  while (!spin()) {
+    if (waited_ns() < spin_ns) continue;
+    sleep();
+    break;
+  }
+  const int64_t waited = waited_ns();
+  spin_ns =
+      waited < kSpinMaxNs ? std::min(kSpinMaxNs, std::max(spin_ns, 2 * waited)) : std::max(kSpinMinNs, spin_ns / 2);
+}
+
+// The hardware threads the calling thread may run on.
+cpu_set_t allowed_cpus() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  (void)::sched_getaffinity(0, sizeof allowed, &allowed);
+  return allowed;
+}
+
+// Moves the calling thread to any other of those; nothing if there is none.
+void leave_cpu(int cpu, cpu_set_t allowed) {
+  CPU_CLR(cpu, &allowed);
+  if (CPU_COUNT(&allowed) > 0) (void)::sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) {
-  for (int thread = 1; thread < n_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+ThreadPool::ThreadPool(int n_threads, const FastCores& cores)
+    : n_threads_(n_threads),
+      regions_(std::make_unique<Region[]>(static_cast<size_t>(n_threads))),
+      caller_spin_ns_(kSpinMaxNs) {
+  for (int thread = 1; thread < n_threads; ++thread)
+    workers_.emplace_back([this, thread, cores] { work(thread, cores); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -38,53 +82,74 @@ ThreadPool::~ThreadPool() {
   generation_.notify_all();
 }
 
-void ThreadPool::work(int thread) {
+void ThreadPool::work(int thread, const FastCores& cores) {
+  keep_on(cores, n_threads_);
+  const cpu_set_t allowed = allowed_cpus();
   uint32_t seen = 0;
+  int64_t spin_ns = kSpinMaxNs;
   for (;;) {
-    for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) relax();
-    generation_.wait(seen, std::memory_order_acquire);
-    if (stop_.load()) return;
+    wait_until([&] { return generation_.load(std::memory_order_acquire) != seen; },
+               [&] { generation_.wait(seen, std::memory_order_acquire); }, spin_ns);
+    // In this order: whoever has seen the last generation sees that it is the last.
     seen = generation_.load(std::memory_order_acquire);
-    (*body_)(thread);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    if (stop_.load()) return;
+    // When the other cores are busy, the system wakes a thread where its waker runs, which here goes on running.
+    const int caller = caller_cpu_.load(std::memory_order_relaxed);
+    if (caller >= 0 && caller == ::sched_getcpu()) leave_cpu(caller, allowed);
+    take_part(seen, thread);
   }
 }
 
-void ThreadPool::run(const std::function<void(int)>& body) {
-  if (workers_.empty()) return body(0);
-  body_ = &body;
-  running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
-  body(0);
-  for (int spin = 0; spin < kSpins && running_.load(std::memory_order_acquire) != 0; ++spin) relax();
-  for (int left = running_.load(std::memory_order_acquire); left != 0; left = running_.load(std::memory_order_acquire))
-    running_.wait(left, std::memory_order_acquire);
+// The number of a piece, -1 if there is none left.
+int64_t ThreadPool::take(Region& region, uint32_t generation, bool own) {
+  uint64_t pieces = region.pieces.load(std::memory_order_acquire);
+  for (;;) {
+    const uint64_t begin = pieces >> 16 & 0xffff, end = pieces & 0xffff;
+    if (pieces >> 32 != generation || begin >= end) return -1;
+    const uint64_t left = own ? pieces + (1 << 16) : pieces - 1;
+    if (region.pieces.compare_exchange_weak(pieces, left, std::memory_order_acquire, std::memory_order_acquire))
+      return static_cast<int64_t>(own ? begin : end - 1);
+  }
 }
 
-void ThreadPool::parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body) {
+void ThreadPool::take_part(uint32_t generation, int thread) {
+  uint32_t finished = 0;
+  for (int i = 0; i < n_threads_; ++i) {
+    Region& region = regions_[static_cast<size_t>((thread + i) % n_threads_)];
+    for (int64_t piece = take(region, generation, i == 0); piece >= 0; piece = take(region, generation, i == 0)) {
+      const int64_t begin = piece * loop_.grain;  // a loop does not end, nor loop_ change, while a piece is held
+      (*loop_.body)(begin, std::min(begin + loop_.grain, loop_.count), thread);
+      ++finished;
+    }
+  }
+  if (finished > 0 && unfinished_.fetch_sub(finished, std::memory_order_acq_rel) == finished) unfinished_.notify_one();
+}
+
+void ThreadPool::parallel_for(int64_t count, int64_t grain, Body body) {
   if (count <= 0) return;
   if (workers_.empty() || count <= grain) return body(0, count, 0);
-  std::atomic<int64_t> next{0};
-  run([&](int thread) {
-    for (int64_t begin = next.fetch_add(grain); begin < count; begin = next.fetch_add(grain))
-      body(begin, std::min(begin + grain, count), thread);
-  });
-}
-
-int default_thread_count() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-  std::set<std::string> cores;  // two hardware threads of one core list the same siblings
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed)) continue;
-    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
-    std::string siblings;
-    if (!std::getline(file, siblings)) siblings = std::to_string(cpu);
-    cores.insert(siblings);
+  grain = std::max(grain, count / kPiecesMax + 1);
+  const int64_t n_pieces = (count + grain - 1) / grain;
+  loop_ = {&body, count, grain};
+  unfinished_.store(static_cast<uint32_t>(n_pieces), std::memory_order_relaxed);
+  const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  for (int thread = 0; thread < n_threads_; ++thread) {
+    const auto begin = static_cast<uint64_t>(thread * n_pieces / n_threads_);
+    const auto end = static_cast<uint64_t>((thread + 1) * n_pieces / n_threads_);
+    regions_[static_cast<size_t>(thread)].pieces.store(uint64_t{generation} << 32 | begin << 16 | end,
+                                                       std::memory_order_release);
   }
-  return std::max<int>(1, static_cast<int>(cores.size()));
+  caller_cpu_.store(::sched_getcpu(), std::memory_order_relaxed);
+  generation_.store(generation, std::memory_order_release);
+  generation_.notify_all();
+  take_part(generation, 0);
+  wait_until([&] { return unfinished_.load(std::memory_order_acquire) == 0; },
+             [&] {
+               for (uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
+                    left = unfinished_.load(std::memory_order_acquire))
+                 unfinished_.wait(left, std::memory_order_acquire);
+             },
+             caller_spin_ns_);
 }
 
 }  // namespace hearth

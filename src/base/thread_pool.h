@@ -3,44 +3,62 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "base/function_ref.h"
+#include "base/topology.h"
+
 namespace hearth {
 
-// Owned by whoever drives an engine; two pools in one process are allowed. run() is called by one thread at a time.
+// Owned by whoever drives an engine; two pools in one process are allowed. parallel_for() is called by one thread at a time.
+//
+// Made for loops of some ten microseconds, thousands of times a second, on a machine that others use too. Nobody waits for a
+// worker that has not begun: the loop ends when its pieces are done, whoever did them, so a worker that the system has
+// put aside costs at most the piece it is in. Workers keep off the core the caller is on. Waiting threads spin for a while
+// that adapts: waits that last make it shorter, since somebody else can use the core.
 class ThreadPool {
  public:
-  // `n_threads` counts the caller: 1 means no workers.
-  explicit ThreadPool(int n_threads);
+  using Body = FunctionRef<void(int64_t begin, int64_t end, int thread)>;
+
+  // `n_threads` counts the caller: 1 means no workers. Workers stay on `cores`, which the caller may do, too.
+  explicit ThreadPool(int n_threads, const FastCores& cores = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  [[nodiscard]] int n_threads() const { return static_cast<int>(workers_.size()) + 1; }
+  [[nodiscard]] int n_threads() const { return n_threads_; }
 
-  // Calls body(thread) once on each thread, 0 being the caller, and returns when all are done. body may not throw.
-  // Cost: a spin of some microseconds; a worker that waits for longer sleeps.
-  void run(const std::function<void(int thread)>& body);
-
-  // Splits [0, count) into pieces of `grain` handed out in order to whichever thread is free; body(begin, end, thread).
-  // Which thread gets a piece is not determined, so a piece's result may not depend on it.
-  void parallel_for(int64_t count, int64_t grain,
-                    const std::function<void(int64_t begin, int64_t end, int thread)>& body);
+  // Splits [0, count) into pieces of `grain` and returns when all are done. Each thread (0 is the caller) has a contiguous
+  // region, which it works through in order; one that has finished takes pieces from the end of another's. Which
+  // thread gets a piece is not determined, so a piece's result may not depend on it. body may not throw, nor loop itself.
+  void parallel_for(int64_t count, int64_t grain, Body body);
 
  private:
-  void work(int thread);
+  // Pieces [begin, end) that nobody has taken yet, in one word with the loop they belong to: [generation 32][begin 16]
+  // [end 16]. So a late worker can take nothing from a loop it does not know.
+  struct alignas(64) Region {
+    std::atomic<uint64_t> pieces{0};
+  };
+  struct Loop {
+    const Body* body;
+    int64_t count, grain;
+  };
 
-  std::vector<std::jthread> workers_;
-  const std::function<void(int)>* body_ = nullptr;
-  std::atomic<uint32_t> generation_{0};
-  std::atomic<int> running_{0};
+  void work(int thread, const FastCores& cores);
+  void take_part(uint32_t generation, int thread);
+  static int64_t take(Region& region, uint32_t generation, bool own);
+
+  int n_threads_;
+  std::unique_ptr<Region[]> regions_;
+  Loop loop_{};  // written between loops, read by whoever holds a piece
+  int64_t caller_spin_ns_;
+  alignas(64) std::atomic<uint32_t> generation_{0};
+  std::atomic<int> caller_cpu_{-1};
   std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<uint32_t> unfinished_{0};  // pieces
+  std::vector<std::jthread> workers_;                // last: they use all of the above
 };
-
-// Physical cores this process may run on; what --threads defaults to.
-int default_thread_count();
 
 }  // namespace hearth

@@ -4,13 +4,16 @@
 #include <chrono>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <system_error>
 
 #include "base/limits.h"
-#include "base/thread_pool.h"
+#include "base/log.h"
+#include "base/topology.h"
 #include "capi/given.h"
 #include "engine/engine.h"
 #include "hearth/hearth.h"
+#include "store/pack_cache.h"
 #include "store/store.h"
 #include "text/utf8.h"
 
@@ -35,6 +38,7 @@ hearth_code code_of(Code code) { return static_cast<hearth_code>(static_cast<int
 
 static_assert(static_cast<int>(Finish::kEnd) + 1 == HEARTH_FINISH_END);
 static_assert(static_cast<int>(Finish::kCancelled) + 1 == HEARTH_FINISH_CANCELLED);
+static_assert(static_cast<int>(Finish::kDeadline) + 1 == HEARTH_FINISH_DEADLINE);
 hearth_finish finish_of(Finish finish) { return static_cast<hearth_finish>(static_cast<int>(finish) + 1); }
 
 hearth_code report(hearth_error* error, hearth_code code, std::string_view message) {
@@ -80,14 +84,27 @@ Result<fs::path> find_model(const char* model, const char* store) {
   return fail(Code::kNotFound, "{}: no such file or folder; for the name of a model set hearth_options.store", model);
 }
 
+// Where packs are kept; empty if the caller wants none, or, with a warning in the log, if the folder cannot be made.
+std::optional<PackCache> cache_of(const hearth_options& options) {
+  if (options.cache != nullptr ? *options.cache == '\0' : options.store == nullptr) return std::nullopt;
+  const fs::path store(options.store != nullptr ? options.store : "");
+  const fs::path folder = options.cache != nullptr ? fs::path(options.cache) : store / "packs";
+  auto cache = PackCache::open(folder, store.empty() ? store : fs::absolute(store) / "models");
+  if (cache) return std::move(*cache);
+  LOG(kWarning, "{}", cache.error().message);
+  return std::nullopt;
+}
+
 Result<std::unique_ptr<Engine>> load(const char* model, const hearth_options* given_options) {
   const hearth_options options = TRY(take(given_options));
   const KvType kv_type = TRY(parse_kv_type(options.kv_type != nullptr ? options.kv_type : "f16"));
   const fs::path path = TRY(find_model(model, options.store));
+  const int n_threads = options.threads > 0 ? options.threads : fast_cores().count;
   auto backend =
-      TRY(create_backend(options.backend != nullptr ? options.backend : "cpu",
-                         {.n_threads = options.threads > 0 ? options.threads : default_thread_count(), .isa = {}}));
-  Model loaded = TRY(load_model(path, std::move(backend), {.context = options.context, .rows_max = 0, .progress = {}}));
+      TRY(create_backend(options.backend != nullptr ? options.backend : "cpu", {.n_threads = n_threads, .isa = {}}));
+  const auto cache = cache_of(options);
+  Model loaded = TRY(load_model(path, std::move(backend), {.context = options.context, .rows_max = 0, .progress = {}},
+                                {.cache = cache ? &*cache : nullptr, .n_threads = n_threads, .progress = {}}));
   EngineOptions engine_options{.kv_type = kv_type};
   if (options.parallel > 0) engine_options.parallel = options.parallel;
   if (options.queue > 0) engine_options.queue_max = options.queue;

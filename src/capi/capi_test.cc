@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "hearth/hearth.h"
+#include "support/test_folder.h"
 
 namespace {
 
@@ -105,6 +106,27 @@ TEST(Capi, AStopTextEndsTheAnswerAndIsNoPartOfIt) {
   const Answer answer = ask(engine.get(), request);
   EXPECT_EQ(answer.text, whole.substr(0, whole.find(stop)));
   EXPECT_EQ(answer.finish, HEARTH_FINISH_STOP);
+}
+
+// The cache is the caller's to place: the environment is not read, and a caller with the first header has none.
+TEST(Capi, PacksAreKeptWhereTheCallerSays) {
+  const hearth::TestFolder folder;
+  const std::string packs = folder.path() / "packs";
+  const auto n_packs = [&] {
+    size_t n = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(packs)) n += entry.path().extension() == ".pack";
+    return n;
+  };
+  hearth_options options = one_thread();
+  options.cache = packs.c_str();
+  const std::string from_files = ask(load().get(), greedy("THE CAT", 8)).text;
+  EXPECT_EQ(ask(load(options).get(), greedy("THE CAT", 8)).text, from_files);
+  EXPECT_EQ(n_packs(), 1u);
+  EXPECT_EQ(ask(load(options).get(), greedy("THE CAT", 8)).text, from_files);
+  std::filesystem::remove_all(packs);
+  options.size = offsetof(hearth_options, cache);
+  EXPECT_EQ(ask(load(options).get(), greedy("THE CAT", 8)).text, from_files);
+  EXPECT_FALSE(std::filesystem::exists(packs));
 }
 
 TEST(Capi, TheSeedDecidesASampledAnswer) {

@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kOptionsBytes = offsetof(hearth_options, queue) + sizeof(int32_t);
 constexpr size_t kRequestBytes = offsetof(hearth_request, frequency_penalty) + sizeof(float);
 constexpr size_t kPieceBytes = offsetof(hearth_piece, usage) + sizeof(void*);
-static_assert(kOptionsBytes == sizeof(hearth_options) && kRequestBytes == sizeof(hearth_request) &&
+static_assert(kOptionsBytes == offsetof(hearth_options, cache) && kRequestBytes == sizeof(hearth_request) &&
               kPieceBytes == sizeof(hearth_piece));
 
 Result<void> check_size(std::string_view what, size_t size, size_t smallest) {

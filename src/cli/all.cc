@@ -6,19 +6,22 @@
 #include <memory>
 
 #include "base/log.h"
+#include "base/mapped_guard.h"
 #include "cli/command.h"
 #include "cli/settings.h"
 #include "store/model_name.h"
 
 namespace hearth::cli {
 
-extern const Command kRun, kBench, kEval, kPull, kList, kShow, kRm, kInspect, kTokenize, kDoctor, kCompletion, kMan;
+extern const Command kRun, kEmbed, kBench, kEval, kPull, kList, kShow, kRm, kInspect, kTokenize, kDoctor, kCompletion,
+    kMan, kVerify, kCache, kServe, kKey, kBatch;
 
 namespace {
 
 // In the order --help shows them.
-constexpr std::array kCommands{&kRun,      &kPull,  &kList, &kShow,   &kRm,         &kInspect,
-                               &kTokenize, &kBench, &kEval, &kDoctor, &kCompletion, &kMan};
+constexpr std::array kCommands{&kRun,      &kEmbed, &kServe, &kBatch,  &kKey,        &kPull,
+                               &kList,     &kShow,  &kRm,    &kVerify, &kCache,      &kInspect,
+                               &kTokenize, &kBench, &kEval,  &kDoctor, &kCompletion, &kMan};
 
 constexpr int kUsageExitCode = 2;
 
@@ -67,6 +70,7 @@ int run_program(int argc, const char* const* argv) {
     app.require_subcommand(1);
     app.footer(
         "Start here:\n  hearth run default \"What is the capital of France?\"\nExit codes and files: hearth man");
+    guard_mapped_files();
     std::function<Result<void>()> chosen;
     declare_all(app, chosen);
     if (argc > 1) {

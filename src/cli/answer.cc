@@ -27,14 +27,18 @@ void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   app.add_option("--system", options.system, "The system prompt");
   app.add_option("--stop", options.stop, "A text that ends the answer; may be given several times")
       ->allow_extra_args(false);
+  app.add_option("--adapter", options.adapter_file, "Answer with this LoRA adapter (GGUF)");
   app.add_flag("--raw", options.raw, "No chat template: the model goes on from the prompt as it is");
   app.add_flag("--stats", options.stats, "Print speeds on stderr at the end");
 }
 
-Result<std::unique_ptr<Engine>> make_engine(const AnswerOptions& options) {
+Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   const KvType kv_type = TRY(parse_kv_type(options.model.kv_type));
   TRY(check(options.sampling));
+  if (!options.adapter_file.empty()) options.model.adapters = {"adapter=" + options.adapter_file};
   Model model = TRY(load(options.model));
+  const Adapters adapters = TRY(load_adapters(options.model, model, false));
+  if (!adapters.empty()) options.adapter = adapters.begin()->second;
   return Engine::create(std::move(model), {.parallel = 1, .kv_type = kv_type});
 }
 
@@ -57,7 +61,8 @@ Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::
   Request request{.prompt = encode_prompt(*engine.model().text.tokenizer, prompt),
                   .sampling = options.sampling,
                   .max_tokens = options.max_tokens,
-                  .stop = options.stop};
+                  .stop = options.stop,
+                  .adapter = options.adapter};
   const std::unique_ptr<Stream> stream = TRY(engine.submit(std::move(request)));
   constexpr std::chrono::milliseconds kLookAgain{50};
   Answer answer;

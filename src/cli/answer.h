@@ -19,6 +19,8 @@ struct AnswerOptions {
   std::string system;
   bool raw = false;  // the prompt as it is, without the model's template
   bool stats = false;
+  std::string adapter_file;                // a LoRA adapter to answer with
+  std::shared_ptr<const Adapter> adapter;  // loaded from it by make_engine
 };
 void declare_answer_options(CLI::App& app, AnswerOptions& options);
 
@@ -28,7 +30,7 @@ struct Answer {
   Usage usage;
 };
 
-Result<std::unique_ptr<Engine>> make_engine(const AnswerOptions& options);
+Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options);
 // The rendered prompt of a single question: through the template, or as it is with --raw or for a base model.
 Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question);
 // Generates until the end or until `interrupted` is set; `show` gets each piece of text as it appears.

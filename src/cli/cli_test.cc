@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/pull_source.h"
+#include "support/test_folder.h"
 
 namespace hearth::cli {
 namespace {
@@ -15,16 +16,12 @@ namespace fs = std::filesystem;
 
 class MachineTest : public testing::Test {
  protected:
-  MachineTest() {
-    std::string form = (fs::temp_directory_path() / "hearth-machine-XXXXXX").string();
-    root_ = ::mkdtemp(form.data());
-  }
-  ~MachineTest() override { fs::remove_all(root_); }
   void write(const std::string& path, const std::string& text) const {
     fs::create_directories((root_ / path).parent_path());
     std::ofstream(root_ / path) << text;
   }
-  fs::path root_;
+  TestFolder folder_;
+  fs::path root_ = folder_.path();
 };
 
 TEST_F(MachineTest, TheTightestControlGroupIsTheLimit) {

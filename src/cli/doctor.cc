@@ -99,6 +99,7 @@ std::string to_json(const Report& report) {
       {"isas", texts(report.isas)},
       {"backends", backends},
       {"compute_threads", report.n_threads},
+      {"compute_cores", machine.compute_cores},
       {"store", json::object{{"path", report.store.root},
                              {"models", report.store.models},
                              {"bytes", report.store.bytes},
@@ -122,6 +123,7 @@ void print_text(const Report& report) {
   rows.push_back(
       {"processor", fmt::format("{}, {} cores, {} threads", machine.processor.empty() ? "unnamed" : machine.processor,
                                 machine.cores, machine.threads)});
+  rows.push_back({"compute", fmt::format("{} threads on {}", report.n_threads, machine.compute_cores)});
   rows.push_back({"features", fmt::format("{}", fmt::join(machine.features, " "))});
   rows.push_back({"caches", cache_text(machine)});
   rows.push_back({"memory", fmt::format("{}, {} available", human_memory(machine.memory_bytes),

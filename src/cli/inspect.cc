@@ -17,7 +17,7 @@ struct Options {
 Result<void> inspect(const Options& options) {
   const KvType kv_type = TRY(parse_kv_type(options.kv_type));
   const Store store = TRY(open_store());
-  const std::filesystem::path path = TRY(store.resolve(options.model));
+  const std::filesystem::path path = TRY(model_path(store, options.model));
   const Checkpoint checkpoint = TRY(open_checkpoint(path));
   const auto backend = TRY(create_backend("cpu", {.n_threads = 1, .isa = isa_from_environment()}));
   const InspectReport report = inspect_checkpoint(checkpoint, *backend, options.context, kv_type);

@@ -7,8 +7,6 @@
 #include <vector>
 
 #include "cli/output.h"
-#include "model/arch/all.h"
-#include "model/sequence.h"
 #include "store/model_name.h"
 #include "text/utf8.h"
 
@@ -16,32 +14,7 @@ namespace hearth::cli {
 namespace json = boost::json;
 namespace {
 
-constexpr int kUsualContext = 4096;
 constexpr size_t kShownArrayElements = 8;
-
-Result<MemoryPlan> plan_memory(const Checkpoint& checkpoint, Backend& backend, int context, KvType kv_type) {
-  const Family* family = TRY(find_family(checkpoint));
-  const DecoderConfig config = TRY(family->configure(ModelKeys(checkpoint)));
-  TRY(check(config));
-  MemoryPlan plan;
-  plan.family = family->name;
-  plan.context_max = config.context_max;
-  plan.context = context > 0 ? context : std::min(kUsualContext, config.context_max);
-  for (const TensorRef& tensor : checkpoint.tensors()) {
-    if (tensor.n_dims < 2) {
-      plan.weight_bytes += tensor.elements() * sizeof(float);  // norms and biases are kept as f32
-      continue;
-    }
-    WeightSource source;
-    source.type = tensor.type;
-    source.cols = static_cast<int64_t>(tensor.shape[0]);
-    source.rows = static_cast<int64_t>(tensor.rows());
-    plan.weight_bytes += static_cast<uint64_t>(backend.weight_bytes(source));
-  }
-  const auto pages = static_cast<uint64_t>((plan.context + kKvPagePositions - 1) / kKvPagePositions);
-  plan.kv_bytes = pages * static_cast<uint64_t>(SequenceStore::page_bytes(backend, config, kv_type));
-  return plan;
-}
 
 // A scalar of any type; empty for arrays.
 std::optional<json::value> scalar(const Metadata& metadata, const MetadataEntry& entry) {
@@ -148,7 +121,7 @@ InspectReport inspect_checkpoint(const Checkpoint& checkpoint, Backend& backend,
                          &report.by_type[std::string(info(tensor.type).name)]}) {
       ++share->tensors;
       share->elements += tensor.elements();
-      share->bytes += tensor.data.size();
+      share->bytes += tensor.stored_bytes();
     }
   }
   return report;
@@ -185,7 +158,7 @@ std::string to_json(const Checkpoint& checkpoint, const InspectReport& report) {
     tensors.push_back(json::object{{"name", with_replacement(tensor.name)},
                                    {"type", info(tensor.type).name},
                                    {"shape", shape},
-                                   {"bytes", tensor.data.size()}});
+                                   {"bytes", tensor.stored_bytes()}});
   }
   const json::object object{{"path", checkpoint.path().string()},
                             {"format", format_name(checkpoint)},

@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "base/result.h"
 #include "model/checkpoint.h"
+#include "model/memory_plan.h"
 
 namespace hearth::cli {
 
@@ -17,13 +18,6 @@ struct Share {
   uint64_t tensors = 0, elements = 0, bytes = 0;
   // As the file stores them, scales included.
   [[nodiscard]] double bits_per_weight() const;
-};
-
-// Memory for the weights as the backend lays them out and for the keys and values of one full context.
-struct MemoryPlan {
-  std::string family;
-  int context = 0, context_max = 0;
-  uint64_t weight_bytes = 0, kv_bytes = 0;
 };
 
 struct InspectReport {

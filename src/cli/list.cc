@@ -10,7 +10,13 @@ namespace {
 
 Result<void> list(bool json) {
   const Store store = TRY(open_store());
-  const std::vector<Manifest> models = TRY(store.list());
+  std::vector<Manifest> models = TRY(store.list());
+  for (const OllamaStore& ollama : ollama_stores())
+    for (const OllamaModel& model : ollama.list())
+      models.push_back({model.name,
+                        ollama.folder().string(),
+                        {{model.path.filename().string(), model.bytes, model.sha256}},
+                        model.modified});
   if (json) {
     std::string text;
     for (const Manifest& model : models) text += (text.empty() ? "" : ",") + to_json(model);
@@ -38,6 +44,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
 }  // namespace
 
 extern const Command kList;
-const Command kList{"list", "list the models in the store", "  hearth list\n  hearth list --json", declare};
+const Command kList{"list", "list the models in the store, and Ollama's", "  hearth list\n  hearth list --json",
+                    declare};
 
 }  // namespace hearth::cli

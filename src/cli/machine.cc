@@ -9,7 +9,7 @@
 #include <sstream>
 #include <string_view>
 
-#include "base/thread_pool.h"
+#include "base/topology.h"
 
 namespace hearth::cli {
 namespace fs = std::filesystem;
@@ -119,7 +119,9 @@ Machine probe_machine(const fs::path& root) {
   Machine machine;
   machine.processor = field(cpuinfo, "model name");
   machine.features = features(cpuinfo);
-  machine.cores = default_thread_count();
+  const FastCores fast = fast_cores();
+  machine.cores = fast.all;
+  machine.compute_cores = fast.text;
   machine.threads = allowed_threads();
   machine.caches = caches(root / "sys/devices/system/cpu/cpu0/cache");
   machine.memory_bytes = number_in(field(meminfo, "MemTotal")).value_or(0) * 1024;

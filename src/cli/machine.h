@@ -19,6 +19,7 @@ struct Machine {
   std::string processor;              // as the vendor names it; empty if the kernel does not say
   std::vector<std::string> features;  // of those that kernels of language models use, in the kernel's spelling
   int cores = 0, threads = 0;         // physical cores and hardware threads this process may run on
+  std::string compute_cores;          // which of them compute
   std::vector<Cache> caches;          // of the first core
   uint64_t memory_bytes = 0, memory_available_bytes = 0;
   std::optional<uint64_t> memory_limit_bytes;  // the tightest control group this process is in, v1 or v2

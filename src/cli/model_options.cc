@@ -5,6 +5,7 @@
 
 #include "cli/progress_line.h"
 #include "cli/settings.h"
+#include "model/memory_plan.h"
 
 namespace hearth::cli {
 
@@ -18,6 +19,13 @@ void declare_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--backend", options.backend,
                  "What computes: cpu, or reference (slow, the definition of every result)")
       ->capture_default_str();
+  app.add_flag("--no-cache", options.no_cache, "Lay the model out in memory; keep no pack of it and use none");
+}
+
+void declare_adapter_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--adapter", options.adapters,
+                 "NAME=FILE: a LoRA adapter (GGUF) that requests may name; several times")
+      ->allow_extra_args(false);
 }
 
 std::string short_name(const ModelOptions& options) { return std::filesystem::path(options.model).filename().string(); }
@@ -27,17 +35,88 @@ Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options) {
   return create_backend(options.backend, {.n_threads = n_threads, .isa = isa_from_environment()});
 }
 
+namespace {
+
+// A progress line, made when its work begins, for it tells speed and time from then on.
+std::function<void(uint64_t, uint64_t)> progress(std::string label) {
+  return [label, line = std::make_shared<std::optional<ProgressLine>>(),
+          begun = std::chrono::steady_clock::time_point()](uint64_t done, uint64_t total) mutable {
+    if (!*line) {
+      begun = std::chrono::steady_clock::now();
+      line->emplace(label);
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+    (*line)->update(done, total, static_cast<double>(done) / std::max(seconds, 1e-3));
+    if (done >= total) line->reset();
+  };
+}
+
+// Room is made for adapters up to this rank where there are any; usual ones have 8 to 64.
+constexpr int kAdapterRankMax = 256;
+
+Result<Model> load_path(const ModelOptions& options, const Store& store, const std::filesystem::path& path,
+                        const std::string& label) {
+  const int n_threads = options.n_threads > 0 ? options.n_threads : TRY(thread_count_from_environment());
+  std::unique_ptr<Backend> backend = TRY(make_backend(options));
+  const auto cache = options.no_cache ? std::nullopt : open_cache(store);
+  return load_model(path, std::move(backend),
+                    {.context = options.context,
+                     .rows_max = 0,
+                     .progress = progress("loading " + label),
+                     .adapter_rank_max = options.adapters.empty() ? 0 : kAdapterRankMax},
+                    {.cache = cache ? &*cache : nullptr,
+                     .n_threads = n_threads,
+                     .progress = progress("importing " + label + " (once)")});
+}
+
+}  // namespace
+
 Result<Model> load(const ModelOptions& options) {
   const Store store = TRY(open_store());
-  const std::filesystem::path path = TRY(store.resolve(options.model));
-  ProgressLine progress("loading " + short_name(options));
-  const auto begun = std::chrono::steady_clock::now();
-  auto show = [&](uint64_t done, uint64_t total) {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-    progress.update(done, total, static_cast<double>(done) / std::max(seconds, 1e-3));
+  const std::filesystem::path path = TRY(model_path(store, options.model));
+  return load_path(options, store, path, short_name(options));
+}
+
+Result<Adapters> load_adapters(const ModelOptions& options, const Model& model, bool skip_others) {
+  Adapters adapters;
+  for (const std::string& given : options.adapters) {
+    const size_t equals = given.find('=');
+    if (equals == 0 || equals == std::string::npos)
+      return fail(Code::kInvalidArgument, "--adapter {}: want NAME=FILE", given);
+    auto adapter = Adapter::load(given.substr(equals + 1), *model.checkpoint, *model.decoder, *model.backend);
+    if (adapter)
+      adapters[given.substr(0, equals)] = std::move(*adapter);
+    else if (skip_others && adapter.error().code == Code::kUnsupported)
+      LOG(kWarning, "{}", adapter.error().message);
+    else
+      return std::unexpected(adapter.error());
+  }
+  return adapters;
+}
+
+Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOptions& engine) {
+  const Store store = TRY(open_store());
+  auto planned = [options, engine](const ModelSource& source) -> Result<int64_t> {
+    const Checkpoint checkpoint = TRY(open_checkpoint(source.path));
+    const std::unique_ptr<Backend> backend = TRY(make_backend(options));
+    const MemoryPlan plan = TRY(plan_memory(checkpoint, *backend, options.context, engine.kv_type, engine.parallel));
+    return static_cast<int64_t>(plan.weight_bytes + plan.kv_bytes);
   };
-  std::unique_ptr<Backend> backend = TRY(make_backend(options));
-  return load_model(path, std::move(backend), {.context = options.context, .rows_max = 0, .progress = show});
+  auto load = [options, engine, store](const ModelSource& source) -> Result<std::unique_ptr<LoadedModel>> {
+    auto loaded = std::make_unique<LoadedModel>();
+    if (TRY(model_details(source.path)).embedding) {
+      std::unique_ptr<Backend> backend = TRY(make_backend(options));
+      loaded->encoder = TRY(Encoder::load(source.path, std::move(backend)));
+      return loaded;
+    }
+    Model model = TRY(load_path(options, store, source.path, source.name));
+    loaded->adapters = TRY(load_adapters(options, model, true));
+    EngineOptions own = engine;
+    own.model_digest = source.digest;
+    loaded->engine = TRY(Engine::create(std::move(model), own));
+    return loaded;
+  };
+  return ModelLoader{.planned_bytes = std::move(planned), .load = std::move(load)};
 }
 
 }  // namespace hearth::cli

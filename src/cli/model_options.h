@@ -1,9 +1,13 @@
 // The options of every command that loads a model, and the loading itself.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "engine/catalog.h"
 #include "model/model.h"
 
 namespace CLI {
@@ -18,9 +22,11 @@ struct ModelOptions {
   int context = 0;    // 0: 4096, or what the model can if that is less
   std::string kv_type = "f16";
   std::string backend = "cpu";
+  bool no_cache = false;
+  std::vector<std::string> adapters{};  // "NAME=FILE"
 };
 
-// Declares --threads, --context, --kv-type and --backend; MODEL itself is each command's.
+// Declares --threads, --context, --kv-type, --backend and --no-cache; MODEL itself is each command's.
 void declare_model_options(CLI::App& app, ModelOptions& options);
 
 // MODEL without the folders of a path, for people to read.
@@ -28,5 +34,13 @@ std::string short_name(const ModelOptions& options);
 Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options);
 // Finds MODEL and loads it, with progress on stderr when it takes long.
 Result<Model> load(const ModelOptions& options);
+// Declares --adapter.
+void declare_adapter_option(CLI::App& app, ModelOptions& options);
+// Those of --adapter, by name; call it before an engine drives the model. With `skip_others` adapters of other families are left
+// out, with a warning in the log.
+using Adapters = std::map<std::string, std::shared_ptr<const Adapter>>;
+Result<Adapters> load_adapters(const ModelOptions& options, const Model& model, bool skip_others);
+// How a catalog loads models with these options, whose `model` is not used.
+Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOptions& engine);
 
 }  // namespace hearth::cli

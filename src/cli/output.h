@@ -3,7 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "base/result.h"
 
 namespace hearth::cli {
 
@@ -11,6 +14,9 @@ namespace hearth::cli {
 std::string human_bytes(uint64_t bytes);
 // "1.5 GiB": binary units, for memory.
 std::string human_memory(uint64_t bytes);
+
+// "10G" is 10^10 bytes, as disks are sold; "10GiB" is 10 times 2^30. `option` is for the message.
+Result<uint64_t> parse_size(std::string_view option, std::string_view text);
 
 // Columns as wide as their widest cell, two spaces between; the first row is the header. Each row has the same number
 // of cells.

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <cstdlib>
 
-#include "base/thread_pool.h"
+#include "base/topology.h"
 
 namespace hearth::cli {
 namespace {
@@ -26,9 +26,35 @@ std::filesystem::path home_folder() {
 
 Result<Store> open_store() { return Store::open(home_folder()); }
 
+std::optional<PackCache> open_cache(const Store& store) {
+  auto cache = PackCache::open(store.root() / "packs", store.models());
+  if (cache) return std::move(*cache);
+  LOG(kWarning, "{}; models are laid out in memory each time", cache.error().message);
+  return std::nullopt;
+}
+
+std::vector<OllamaStore> ollama_stores() {
+  if (const std::string folder = environment("OLLAMA_MODELS"); !folder.empty()) return {OllamaStore(folder)};
+  std::vector<OllamaStore> stores;
+  if (const std::string user = environment("HOME"); !user.empty()) stores.emplace_back(user + "/.ollama/models");
+  stores.emplace_back("/usr/share/ollama/.ollama/models");
+  return stores;
+}
+
+Result<std::filesystem::path> model_path(const Store& store, std::string_view model) {
+  auto path = store.resolve(model);
+  if (path || path.error().code != Code::kNotFound) return path;
+  for (const OllamaStore& ollama : ollama_stores()) {
+    auto found = ollama.find(model);
+    if (found) return found->path;
+    if (found.error().code != Code::kNotFound) return std::unexpected(found.error());
+  }
+  return path;
+}
+
 Result<int> thread_count_from_environment() {
   const std::string text = environment("HEARTH_THREADS");
-  if (text.empty()) return default_thread_count();
+  if (text.empty()) return fast_cores().count;
   int count = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   if (error != std::errc() || end != text.data() + text.size() || count < 1 || count > kThreadsMax) {

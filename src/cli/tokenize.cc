@@ -50,7 +50,7 @@ std::string visible_text(std::string_view bytes) {
 Result<void> tokenize(const Options& options) {
   const std::string text = TRY(input_text(options));
   const Store store = TRY(open_store());
-  const std::filesystem::path path = TRY(store.resolve(options.model));
+  const std::filesystem::path path = TRY(model_path(store, options.model));
   const Checkpoint checkpoint = TRY(open_checkpoint(path));
   const TextSide side = TRY(load_text(checkpoint));
   const std::vector<Token> tokens =

@@ -1,11 +1,11 @@
 // The engine: takes requests, runs them together on one decoder, and hands out text as it appears.
 //
-// Threads: submit() from any thread. One engine thread drives the decoder. A Stream is for one consumer thread; dropping it
-// cancels its request.
+// Threads: submit() and stats() from any thread. One engine thread drives the decoder.
 #pragma once
 
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -13,70 +13,36 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/request.h"
 #include "engine/schedule.h"
+#include "engine/state_cache.h"
+#include "engine/stream.h"
 #include "model/model.h"
 #include "model/sequence.h"
-#include "text/sampler.h"
 
 namespace hearth {
 
-struct Request {
-  std::vector<Token> prompt;  // at least one token
-  SamplingOptions sampling;
-  int max_tokens = -1;            // -1: until the model ends or the context is full
-  std::vector<std::string> stop;  // texts that end the answer; not part of it
-  bool special = false;           // control tokens appear as text
-  bool ignore_eos = false;        // goes on when the model would end (benchmarks)
-};
-// kInvalidArgument or kLimit naming the field.
-Result<void> check(const Request& request, int n_vocab, int context);
-
-enum class Finish : uint8_t {
-  kEnd,        // the model ended its answer
-  kStop,       // a stop text appeared
-  kLength,     // max_tokens
-  kContext,    // the context is full
-  kCancelled,  // the engine shut down
-};
-std::string_view name(Finish finish);
-
-struct Usage {
-  int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
-  double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
-};
-
-// What next() returns: text of one or more tokens, or the end.
-struct Piece {
-  std::string text;           // whole characters, may be empty
-  std::vector<Token> tokens;  // generated since the last piece
-  bool done = false;
-  Finish finish = Finish::kEnd;  // if done
-  Usage usage;                   // if done
-};
-
-class Stream {
- public:
-  ~Stream();
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  // Waits for the next piece; after the one with `done` it returns that again.
-  Piece next();
-  // Waits at most so long; empty if nothing came.
-  std::optional<Piece> next_for(std::chrono::milliseconds timeout);
-  void cancel();
-
- private:
-  friend class Engine;
-  Stream() = default;
-  struct Shared;
-  std::shared_ptr<Shared> shared_;
-};
+class TokenMasks;
 
 struct EngineOptions {
   int parallel = 1;  // sequences at once
   KvType kv_type = KvType::kF16;
   int queue_max = 64;     // requests waiting; more are refused with kBusy
-  int prefill_max = 512;  // rows of one chunk of a prompt
+  int prefill_max = 512;  // rows of one chunk of prompts
+  int kept_max = 64;      // finished sequences kept for prompts that begin as they do
+  // Where their state goes when memory or the engine ends; null: nowhere. Needs a digest that tells the model from others.
+  std::shared_ptr<StateCache> state_cache{};
+  std::string model_digest{};
+};
+
+// Counters go up only.
+struct EngineStats {
+  int running = 0, waiting = 0, parked = 0, kept = 0;
+  int64_t kv_positions_max = 0, kv_positions_used = 0, kv_position_bytes = 0;
+  uint64_t requests = 0, steps = 0, preemptions = 0, refused = 0;
+  uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  double prompt_seconds = 0, decode_seconds = 0;  // that steps took
+  double prompt_row_seconds = 0, decode_step_seconds = 0;
 };
 
 class Engine {
@@ -87,41 +53,112 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Refuses at once what cannot work: kInvalidArgument, kLimit (longer than the context), kBusy (queue full).
+  // Refuses at once what cannot work: kInvalidArgument, kLimit (longer than the context), kBusy (queue full, or the deadline
+  // cannot be met; with the estimate).
   Result<std::unique_ptr<Stream>> submit(Request request);
 
   [[nodiscard]] const Model& model() const { return model_; }
+  [[nodiscard]] EngineStats stats() const;
 
  private:
   struct Active;
+  class ScoreBatch;
+  struct Kept {  // a finished sequence whose state the next turn of a conversation can go on from
+    SequenceId sequence;
+    std::string tenant;
+    std::shared_ptr<const Adapter> adapter;
+    std::vector<Token> tokens;
+  };
+  struct Tenant {
+    double served = 0;  // tokens run, those of cached prompts not counted
+    int requests = 0;   // waiting or running
+  };
+  struct Prefix {  // of a prompt, among the sequences there are
+    SequenceId sequence = -1;
+    int length = 0;
+    int kept = -1;  // index into kept_, or -1: an active one's
+  };
 
   Engine(Model model, const EngineOptions& options);
   void work(std::stop_token stop);
+
+  // engine_admission.cc
   bool take_requests(std::stop_token stop);
+  std::unique_ptr<Active> choose_next();
+  bool worth_waiting(const Active& active) const;
+  Precedence precedence(const Active& active) const;
+  void enter_tenant(const std::string& name);
+  void leave_tenant(const std::string& name);
   Result<void> admit(Active& active);
-  void step();
-  void take_token(Active& active, Token token);
-  void finish(Active& active, Finish finish);
+  Result<void> resume(Active& active);
+  Prefix longest_prefix(const Active& active) const;
+  Result<SequenceId> open_sequence();
+  int resume_from_disk(Active& active, int length);
+  [[nodiscard]] StateOwner state_owner(const std::string& tenant) const;
+  void save(const Kept& kept, bool wait) const;
+  bool release_kept(size_t index, bool save_state = true);
+  bool spill_parked();
+  bool make_room();
+  Result<void> check_deadline(const Request& request) const;
+  void keep_or_release(Active& active);
   void retire_finished();
-  bool evict_idle();
+
+  // engine_step.cc
+  void step();
+  void compose_rows();
+  void end_if_over(Active& active);
+  bool token_is_due(Active& active);
+  void sample_from_top();
+  void sample_from_all();
+  bool sample_top(Active& active, std::span<Token> tokens, std::span<float> logits);
+  void sample_row(Active& active, std::span<float> logits);
+  void take_token(Active& active, Token token, TokenLogprob* logprob = nullptr);
+  [[nodiscard]] bool only_the_end_may_follow(Active& active) const;
+  void finish(Active& active, Finish finish);
+  void publish_stats(double seconds);
+
+  // engine_scores.cc
+  void begin_scores(Active& active, std::span<const float> logits);
+  void finish_scores(Active& active);
 
   Model model_;
   EngineOptions options_;
   std::unique_ptr<SequenceStore> store_;
+  std::once_flag masks_made_;
+  std::unique_ptr<TokenMasks> masks_;  // from the first request with a grammar on
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable_any wake_;
   std::deque<std::unique_ptr<Active>> queue_;
+  std::map<std::string, Tenant, std::less<>> tenants_;  // those with requests
+  EngineStats stats_;
+  uint64_t arrivals_ = 0;
+  int64_t rows_ahead_[3] = {};  // tokens of prompts that wait in running sequences, per class
 
   // The engine thread's alone.
-  std::vector<std::unique_ptr<Active>> active_;
-  struct Idle {  // a finished sequence whose state the next turn of a conversation can go on from
-    SequenceId sequence;
-    std::vector<Token> tokens;
-  };
-  std::vector<Idle> idle_;  // least recently used first
+  std::vector<std::unique_ptr<Active>> active_, parked_;
+  std::vector<Kept> kept_;  // least recently used first
   size_t turn_ = 0;
+  Pace pace_;
+  struct Ran {  // a sequence's part of the step
+    Active* active;
+    int32_t last_row;
+    bool all_logits;  // its sampler has to see all of them
+  };
+  // Of one step; kept, so that a step allocates nothing.
+  std::vector<Runnable> runnables_;
+  std::vector<Share> shares_;
+  std::vector<Token> tokens_;
+  std::vector<SequenceRows> rows_;
+  std::vector<const Adapter*> adapters_;  // one per sequence of rows_
+  std::vector<Ran> ran_;                  // then those of them whose next token is due
+  std::vector<int32_t> wanted_;           // rows of logits
+  std::vector<Token> top_tokens_;
   std::vector<float> logits_;
+  std::vector<float> raw_logits_;
+  std::vector<Active*> scored_;
+  int prompt_rows_ = 0, decode_rows_ = 0;
+  uint64_t tokens_out_ = 0;
   std::jthread thread_;  // last: joins before anything above goes
 };
 

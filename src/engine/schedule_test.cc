@@ -7,15 +7,18 @@ namespace {
 
 using Shares = std::vector<std::pair<int, int>>;
 
-Shares compose(std::vector<Runnable> runnables, int rows_max, int prefill_max = 512, size_t first = 0) {
+Shares compose(std::vector<Runnable> runnables, int rows_max, int mixed = 512, size_t first = 0) {
   Shares out;
-  for (const Share share : compose_step(runnables, rows_max, prefill_max, first))
-    out.emplace_back(share.index, share.count);
+  std::vector<Share> shares;
+  compose_step(runnables, {.rows_max = rows_max, .prefill_max = 512, .mixed_prefill = mixed}, first, shares);
+  for (const Share share : shares) out.emplace_back(share.index, share.count);
   return out;
 }
 
-constexpr Runnable kDecode{.sequence = 0, .waiting = 1, .prefill = false};
-Runnable prompt(int waiting) { return {.sequence = 0, .waiting = waiting, .prefill = true}; }
+constexpr Runnable kDecode{.waiting = 1, .prefill = false};
+Runnable prompt(int waiting, Precedence precedence = {}) {
+  return {.waiting = waiting, .prefill = true, .precedence = precedence};
+}
 
 TEST(ComposeStep, GeneratingSequencesComeBeforeOneChunkOfPrompt) {
   EXPECT_EQ(compose({prompt(1000), kDecode, prompt(50), kDecode}, 512), (Shares{{1, 1}, {3, 1}, {0, 510}}));
@@ -30,10 +33,55 @@ TEST(ComposeStep, MoreSequencesThanRowsTakeTurns) {
 
 TEST(ComposeStep, NothingToDoIsAnEmptyStep) {
   EXPECT_TRUE(compose({}, 512).empty());
-  EXPECT_TRUE(compose({{.sequence = 0, .waiting = 0, .prefill = false}, prompt(0)}, 512).empty());
+  EXPECT_TRUE(compose({{.waiting = 0, .prefill = false}, prompt(0)}, 512).empty());
 }
 
 TEST(ComposeStep, APromptOfOneTokenStillRuns) { EXPECT_EQ(compose({prompt(1)}, 512), (Shares{{0, 1}})); }
+
+TEST(ComposeStep, ShortPromptsShareAChunkInTheOrderOfPrecedence) {
+  EXPECT_EQ(compose({prompt(30, {.arrival = 2}), prompt(40, {.arrival = 1}), prompt(100, {.arrival = 3})}, 512, 64),
+            (Shares{{1, 40}, {0, 30}, {2, 100}}));
+  EXPECT_EQ(compose({kDecode, prompt(30, {.arrival = 2}), prompt(40, {.arrival = 1})}, 512, 64),
+            (Shares{{0, 1}, {2, 40}, {1, 24}}));
+}
+
+TEST(ComposeStep, BatchWorkStandsStillWhileRealTimeWorkRuns) {
+  const Precedence realtime{.request_class = RequestClass::kRealtime}, batch{.request_class = RequestClass::kBatch};
+  Runnable writes_batch = kDecode;
+  writes_batch.precedence = batch;
+  EXPECT_EQ(compose({writes_batch, kDecode, prompt(20, batch), prompt(10, realtime)}, 512), (Shares{{1, 1}, {3, 10}}));
+  EXPECT_EQ(compose({writes_batch, prompt(20, batch)}, 512), (Shares{{0, 1}, {1, 20}}));
+}
+
+TEST(PrecedenceOrder, ClassThenDeadlineThenPriorityThenShareThenArrival) {
+  const std::vector<Precedence> in_order{
+      {.request_class = RequestClass::kRealtime, .deadline = 5},
+      {.request_class = RequestClass::kRealtime, .deadline = 9, .priority = 3},
+      {.request_class = RequestClass::kInteractive, .deadline = 1},
+      {.request_class = RequestClass::kInteractive, .priority = 2, .tenant_served = 50},
+      {.request_class = RequestClass::kInteractive, .tenant_served = 10, .arrival = 8},
+      {.request_class = RequestClass::kInteractive, .tenant_served = 10, .arrival = 9},
+      {.request_class = RequestClass::kInteractive, .tenant_served = 11, .arrival = 1},
+      {.request_class = RequestClass::kBatch, .deadline = 0}};
+  for (size_t i = 0; i < in_order.size(); ++i)
+    for (size_t k = 0; k < in_order.size(); ++k)
+      EXPECT_EQ(before(in_order[i], in_order[k]), i < k) << i << " and " << k;
+}
+
+TEST(PaceOfSteps, AChunkBesideOthersIsAsLongAsAFewOfTheirSteps) {
+  Pace pace;
+  EXPECT_EQ(pace.mixed_prefill(512), 64) << "nothing was measured yet";
+  pace.add(0, 8, 0.050);
+  pace.add(100, 0, 0.100);
+  EXPECT_DOUBLE_EQ(pace.decode_step_seconds(), 0.050);
+  EXPECT_DOUBLE_EQ(pace.prompt_row_seconds(), 0.001);
+  EXPECT_EQ(pace.mixed_prefill(512), 192);
+  EXPECT_EQ(pace.mixed_prefill(128), 128);
+  pace.add(100, 8, 0.550);  // five times slower for a while
+  EXPECT_NEAR(pace.prompt_row_seconds(), 0.0018, 1e-9);
+  pace.add(1, 1, 99);
+  EXPECT_NEAR(pace.prompt_row_seconds(), 0.0018, 1e-9) << "single rows say nothing about prompts";
+}
 
 }  // namespace
 }  // namespace hearth

@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/limits.h"
 #include "model/gguf.h"
+#include "model/pack.h"
 #include "model/safetensors.h"
 
 namespace hearth {
@@ -29,6 +30,12 @@ std::string_view file_kind(std::span<const std::byte> bytes) {
 }
 
 }  // namespace
+
+uint64_t TensorRef::stored_bytes() const {
+  uint64_t sum = data.size();
+  for (const auto& slice : panels) sum += slice.size();
+  return sum;
+}
 
 std::string shape_text(const TensorRef& tensor) {
   return fmt::format("[{}]", fmt::join(tensor.shape.begin(), tensor.shape.begin() + tensor.n_dims, ", "));
@@ -81,6 +88,21 @@ const TensorRef* Checkpoint::find_tensor(std::string_view name) const {
   return found != by_name_.end() && name_of(*found) == name ? &parts_.tensors[*found] : nullptr;
 }
 
+Result<std::string> Checkpoint::text_file(std::string_view name) const {
+  if (!packed()) return read_file(path_ / name, limits::kJsonFileBytes);
+  for (const auto& [file, bytes] : parts_.text_files)
+    if (file == name) return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  return fail(Code::kNotFound, "the pack has no {}", name);
+}
+
+void Checkpoint::release_read() const {
+  for (const MappedFile& file : files()) {
+    if (!packed()) file.release(0, file.bytes().size());
+    for (const auto& [name, bytes] : parts_.text_files)
+      file.release(static_cast<size_t>(bytes.data() - file.bytes().data()), bytes.size());
+  }
+}
+
 uint64_t Checkpoint::file_bytes() const {
   uint64_t sum = 0;
   for (const MappedFile& file : parts_.files) sum += file.bytes().size();
@@ -90,11 +112,12 @@ uint64_t Checkpoint::file_bytes() const {
 Result<Checkpoint> open_checkpoint(const std::filesystem::path& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) return open_hf_folder(path);
-  MappedFile file = TRY(MappedFile::open(path));
+  MappedFile file = TRY(MappedFile::open_in_use(path));
+  if (has_pack_magic(file.bytes())) return open_pack(std::move(file));
   if (!has_gguf_magic(file.bytes())) {
     return fail(Code::kUnsupported,
-                "{}: is {}; expected a GGUF file or a folder with config.json and .safetensors files", path.string(),
-                file_kind(file.bytes()));
+                "{}: is {}; expected a GGUF file, a pack or a folder with config.json and .safetensors files",
+                path.string(), file_kind(file.bytes()));
   }
   return open_gguf(std::move(file));
 }

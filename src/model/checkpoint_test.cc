@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "model/gguf_writer.h"
-#include "model/test_folder.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {

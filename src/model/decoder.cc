@@ -5,23 +5,25 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/limits.h"
 
 namespace hearth {
 namespace {
 // Logits are computed so many rows at a time: a vocabulary of 262,144 makes a mebibyte per row.
 constexpr int kLogitRows = 4;
+// Rows with an adapter go through its products so many at a time.
+constexpr int kAdapterRows = 64;
 }  // namespace
 
-Result<void> Decoder::allocate_scratch(int rows_max) {
-  int64_t q = 0, kv = 0, mix = 0, ffn = 0, n_experts = 0;
+Result<void> Decoder::allocate_scratch(int rows_max, int adapter_rank_max) {
+  int64_t ffn = 0, q = 0, kv = 0, mix = 0;
   const int64_t d = config_.d_model;
   for (const LayerConfig& layer : config_.layers) {
     const bool convolves = layer.mixer == Mixer::kShortConv;
     q = std::max<int64_t>(q, convolves ? 3 * d : layer.n_heads * layer.head_dim);
     kv = std::max<int64_t>(kv, layer.n_kv_heads * layer.head_dim);
-    mix = std::max<int64_t>(mix, convolves ? d : layer.n_heads * layer.head_dim);
     ffn = std::max<int64_t>(ffn, layer.d_ffn);
-    n_experts = std::max<int64_t>(n_experts, layer.n_experts);
+    mix = std::max<int64_t>(mix, convolves ? d : layer.n_heads * layer.head_dim);
   }
   int64_t next = 0;
   auto area = [&](int64_t width) {
@@ -29,27 +31,27 @@ Result<void> Decoder::allocate_scratch(int rows_max) {
     next += (width + 15) / 16 * 16;
     return offset;
   };
-  areas_.x = area(d), areas_.h = area(d), areas_.added = area(n_experts > 0 ? d : 0), areas_.router = area(n_experts);
-  areas_.cos_sin = next;
+  areas_.x = area(d), areas_.h = area(d);
   for (const Rope& rope : ropes_) rope_offsets_.push_back(area(rope.dims()));
-  // What attention uses and what the feed-forward uses are never alive together.
-  const int64_t shared = next;
   areas_.q = area(q), areas_.k = area(kv), areas_.v = area(kv), areas_.mix = area(mix);
-  const int64_t end_of_attention = next;
-  next = shared;
-  areas_.gate = area(ffn), areas_.up = area(ffn);
-  areas_.total = std::max(next, end_of_attention);
+  areas_.total = next;
 
-  constexpr int kRowsMax = 512;
+  constexpr int kRowsMax = 384;
   constexpr int64_t kScratchBytes = 16 << 20;
   if (rows_max <= 0)
     rows_max = static_cast<int>(std::clamp<int64_t>(kScratchBytes / (areas_.total * 4) / 32 * 32, 32, kRowsMax));
   rows_max_ = std::min(rows_max, context_);
-  scratch_bytes_ = rows_max_ * areas_.total * 4;
+  // Logits lie where attention's areas are: by then the layers are done.
+  scratch_bytes_ = 4 * std::max(rows_max_ * areas_.total, rows_max_ * areas_.q + int64_t{kLogitRows} * config_.n_vocab);
   scratch_ = TRY(backend_.allocate(scratch_bytes_));
-  const int64_t logit_bytes = int64_t{kLogitRows} * config_.n_vocab * 4;
-  logits_ = TRY(backend_.allocate(logit_bytes));
-  scratch_bytes_ += logit_bytes;
+  if (adapter_rank_max < 0 || adapter_rank_max > static_cast<int>(limits::kAdapterRank))
+    return fail(Code::kInvalidArgument, "adapters of rank {}; use 0 to {}", adapter_rank_max, limits::kAdapterRank);
+  adapter_rank_max_ = adapter_rank_max;
+  if (adapter_rank_max > 0) {
+    const int64_t bytes = 4 * kAdapterRows * (adapter_rank_max + 2 * ffn);
+    adapter_scratch_ = TRY(backend_.allocate(bytes));
+    scratch_bytes_ += bytes;
+  }
   cos_sin_.reserve(static_cast<size_t>(rows_max_) * 256);
   positions_.reserve(static_cast<size_t>(rows_max_));
   return {};
@@ -66,103 +68,159 @@ void Decoder::prepare_rope(const Batch& batch) {
   }
 }
 
-void Decoder::add_to_stream(const Weight& weight, const Buffer* bias, Rows input, const Buffer* post_norm) {
+void Decoder::add_low_rank(const LinearInput& in, const LowRank* low, Rows out) {
+  if (!low) return;
+  const int64_t rank = low->a->rows();
+  for (int first = 0; first < out.n; first += kAdapterRows) {
+    const int n = std::min(kAdapterRows, out.n - first);
+    LinearInput some = in;
+    some.x = in.x.rows(first, n);
+    const Rows narrow{adapter_scratch_.get(), 0, n, rank, rank};
+    const LinearPart down{low->a.get(), nullptr, narrow, false}, up{low->b.get(), nullptr, out.rows(first, n), true};
+    backend_.linear(some, {&down, 1});
+    backend_.linear({narrow}, {&up, 1});
+  }
+}
+
+void Decoder::adapt(const LinearInput& in, int index, Adapted kind, const Batch& batch, Rows out) {
+  for (size_t i = 0; i < batch.adapters.size(); ++i) {
+    const Adapter* adapter = batch.adapters[i];
+    if (!adapter) continue;
+    const SequenceRows& rows = batch.sequences[i];
+    LinearInput some = in;
+    some.x = in.x.rows(rows.first_row, rows.count);
+    add_low_rank(some, adapter->find(index, kind), out.rows(rows.first_row, rows.count));
+  }
+}
+
+void Decoder::add_to_stream(const Weight& weight, const Buffer* bias, Rows input, const Buffer* post_norm, int index,
+                            const Batch& batch) {
   const Rows x = rows(areas_.x, config_.d_model);
   if (!post_norm && config_.residual_scale == 1.0f) {
     const LinearPart part{&weight, bias, x, true};
-    return backend_.linear(input, {&part, 1});
+    backend_.linear({input}, {&part, 1});
+    return adapt({input}, index, Adapted::kO, batch, x);
   }
   const Rows added = rows(areas_.h, config_.d_model);  // what `h` held has been used
   const LinearPart part{&weight, bias, added, false};
-  backend_.linear(input, {&part, 1});
-  if (post_norm) backend_.rms_norm(added, *post_norm, config_.d_model, config_.norm_eps, added);
-  backend_.add(x, added, config_.residual_scale);
+  backend_.linear({input}, {&part, 1});
+  adapt({input}, index, Adapted::kO, batch, added);
+  backend_.add(x, {added, post_norm, config_.norm_eps}, config_.residual_scale);
 }
 
 void Decoder::mix_attention(const Layer& layer, int index, const Batch& batch, const SequenceStore& store) {
   const LayerConfig& c = layer.config;
-  const Rows h = rows(areas_.h, config_.d_model);
   const Rows q = rows(areas_.q, int64_t{c.n_heads} * c.head_dim);
   const Rows k = rows(areas_.k, int64_t{c.n_kv_heads} * c.head_dim), v = rows(areas_.v, k.cols);
   const std::array parts{LinearPart{layer.q.get(), layer.q_bias.get(), q, false},
                          LinearPart{layer.k.get(), layer.k_bias.get(), k, false},
                          LinearPart{layer.v.get(), layer.v_bias.get(), v, false}};
-  backend_.linear(h, parts);
-  if (layer.q_norm) backend_.rms_norm(q, *layer.q_norm, c.head_dim, config_.norm_eps, q);
-  if (layer.k_norm) backend_.rms_norm(k, *layer.k_norm, c.head_dim, config_.norm_eps, k);
+  backend_.linear(stream(layer.attn_norm), parts);
+  adapt(stream(layer.attn_norm), index, Adapted::kQ, batch, q);
+  adapt(stream(layer.attn_norm), index, Adapted::kK, batch, k);
+  adapt(stream(layer.attn_norm), index, Adapted::kV, batch, v);
+  HeadParams heads{.q_norm = layer.q_norm.get(), .k_norm = layer.k_norm.get(), .norm_eps = config_.norm_eps};
   if (c.rope >= 0) {
     const auto r = static_cast<size_t>(c.rope);
-    const Rows cos_sin = rows(rope_offsets_[r], ropes_[r].dims());
-    backend_.rope(q, c.head_dim, ropes_[r].dims(), ropes_[r].style(), cos_sin);
-    backend_.rope(k, c.head_dim, ropes_[r].dims(), ropes_[r].style(), cos_sin);
+    heads.rope_dims = ropes_[r].dims(), heads.rope_style = ropes_[r].style();
+    heads.cos_sin = rows(rope_offsets_[r], heads.rope_dims);
   }
-  backend_.kv_write(store.kv(index), k, v, batch.sequences);
+  backend_.kv_write(store.kv(index), q, k, v, batch.sequences, heads);
   const Rows mixed = rows(areas_.mix, q.cols);
   const float scale =
       config_.attention_scale != 0.0f ? config_.attention_scale : 1.0f / std::sqrt(static_cast<float>(c.head_dim));
   backend_.attention(store.kv(index), q, batch.sequences,
                      {.scale = scale, .soft_cap = config_.attention_soft_cap, .window = c.window}, mixed);
-  add_to_stream(*layer.o, layer.o_bias.get(), mixed, layer.post_attn_norm.get());
+  add_to_stream(*layer.o, layer.o_bias.get(), mixed, layer.post_attn_norm.get(), index, batch);
 }
 
 void Decoder::mix_short_conv(const Layer& layer, int index, const Batch& batch, const SequenceStore& store) {
   const Rows bcu = rows(areas_.q, 3 * int64_t{config_.d_model});
   const LinearPart in{layer.conv_in.get(), nullptr, bcu, false};
-  backend_.linear(rows(areas_.h, config_.d_model), {&in, 1});
+  backend_.linear(stream(layer.attn_norm), {&in, 1});
   const Rows mixed = rows(areas_.mix, config_.d_model);
   backend_.short_conv(bcu, *layer.conv_kernel, layer.conv_bias.get(), config_.conv_taps, store.states(),
                       store.state_stride(), store.state_offset(index), batch.sequences, mixed);
-  add_to_stream(*layer.conv_out, nullptr, mixed, layer.post_attn_norm.get());
+  add_to_stream(*layer.conv_out, nullptr, mixed, layer.post_attn_norm.get(), index, batch);
 }
 
-void Decoder::feed_forward(const Layer& layer) {
-  const LayerConfig& c = layer.config;
-  const Rows h = rows(areas_.h, config_.d_model);
-  if (c.n_experts > 0) {
-    const Rows router = rows(areas_.router, c.n_experts), added = rows(areas_.added, config_.d_model);
-    const LinearPart part{layer.router.get(), nullptr, router, false};
-    backend_.linear(h, {&part, 1});
-    backend_.experts(h, router,
-                     {.gate = layer.gate.get(),
-                      .up = layer.up.get(),
-                      .down = layer.down.get(),
-                      .glu = config_.glu,
-                      .n_used = config_.n_experts_used,
-                      .softmax_before_top_k = config_.softmax_before_top_k,
-                      .normalise = config_.normalise_expert_weights,
-                      .scale = config_.expert_scale},
-                     added);
-    return backend_.add(rows(areas_.x, config_.d_model), added, config_.residual_scale);
+void Decoder::feed_forward(const Layer& layer, int index, const Batch& batch) {
+  const Rows x = rows(areas_.x, config_.d_model);
+  const LinearInput in = stream(layer.ffn_norm);
+  const FeedForwardParams params{layer.gate.get(), layer.up.get(), layer.down.get(), config_.glu};
+  if (layer.config.n_experts > 0)
+    return backend_.experts(in,
+                            {.router = layer.router.get(),
+                             .experts = params,
+                             .n_used = config_.n_experts_used,
+                             .softmax_before_top_k = config_.softmax_before_top_k,
+                             .normalise = config_.normalise_expert_weights,
+                             .scale = config_.expert_scale},
+                            x, config_.residual_scale);
+  const bool direct = !layer.post_ffn_norm && config_.residual_scale == 1.0f;
+  const Rows out = direct ? x : rows(areas_.h, config_.d_model);
+  // Rows without an adapter go together, up to the next that has one.
+  int done = 0;
+  auto plain_up_to = [&](int end) {
+    LinearInput some = in;
+    some.x = in.x.rows(done, end - done);
+    if (end > done) backend_.feed_forward(some, params, out.rows(done, end - done), direct);
+  };
+  for (size_t i = 0; i < batch.adapters.size(); ++i) {
+    if (!batch.adapters[i] || !batch.adapters[i]->changes_feed_forward(index)) continue;
+    const SequenceRows& rows = batch.sequences[i];
+    plain_up_to(rows.first_row);
+    adapted_feed_forward(layer, index, *batch.adapters[i], rows.first_row, rows.count, out, direct);
+    done = rows.first_row + rows.count;
   }
-  const Rows gate = rows(areas_.gate, c.d_ffn), up = rows(areas_.up, c.d_ffn);
-  const std::array parts{LinearPart{layer.gate.get(), nullptr, gate, false},
-                         LinearPart{layer.up.get(), nullptr, up, false}};
-  backend_.linear(h, parts);
-  backend_.glu(config_.glu, gate, up, gate);
-  add_to_stream(*layer.down, nullptr, gate, layer.post_ffn_norm.get());
+  plain_up_to(n_rows_);
+  if (!direct) backend_.add(x, {out, layer.post_ffn_norm.get(), config_.norm_eps}, config_.residual_scale);
+}
+
+void Decoder::adapted_feed_forward(const Layer& layer, int index, const Adapter& adapter, int first, int count,
+                                   Rows out, bool accumulate) {
+  const int64_t d_ffn = layer.config.d_ffn;
+  for (const int end = first + count; first < end; first += kAdapterRows) {
+    const int n = std::min(kAdapterRows, end - first);
+    LinearInput in = stream(layer.ffn_norm);
+    in.x = in.x.rows(first, n);
+    const Rows gate{adapter_scratch_.get(), int64_t{kAdapterRows} * adapter_rank_max_, n, d_ffn, d_ffn};
+    const Rows up{adapter_scratch_.get(), gate.offset + kAdapterRows * d_ffn, n, d_ffn, d_ffn};
+    const std::array parts{LinearPart{layer.gate.get(), nullptr, gate, false},
+                           LinearPart{layer.up.get(), nullptr, up, false}};
+    backend_.linear(in, parts);
+    add_low_rank(in, adapter.find(index, Adapted::kGate), gate);
+    add_low_rank(in, adapter.find(index, Adapted::kUp), up);
+    backend_.glu(gate, up, config_.glu, gate);
+    const LinearPart down{layer.down.get(), nullptr, out.rows(first, n), accumulate};
+    backend_.linear({gate}, {&down, 1});
+    add_low_rank({gate}, adapter.find(index, Adapted::kDown), out.rows(first, n));
+  }
 }
 
 void Decoder::run(const Batch& batch, const SequenceStore& store) {
   n_rows_ = static_cast<int>(batch.tokens.size());
   CHECK(n_rows_ > 0 && n_rows_ <= rows_max_);
   prepare_rope(batch);
-  const Rows x = rows(areas_.x, config_.d_model), h = rows(areas_.h, config_.d_model);
-  backend_.embed(*embedding_, batch.tokens, config_.embedding_scale, x);
+  backend_.embed(*embedding_, batch.tokens, config_.embedding_scale, rows(areas_.x, config_.d_model));
   for (int i = 0; i < config_.n_layers(); ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
-    backend_.rms_norm(x, *layer.attn_norm, config_.d_model, config_.norm_eps, h);
     if (layer.config.mixer == Mixer::kAttention)
       mix_attention(layer, i, batch, store);
     else
       mix_short_conv(layer, i, batch, store);
-    backend_.rms_norm(x, *layer.ffn_norm, config_.d_model, config_.norm_eps, h);
-    feed_forward(layer);
+    feed_forward(layer, i, batch);
   }
 }
 
-void Decoder::finish_rows(std::span<const int32_t> wanted, Rows out) {
+// Rows of the last run, side by side; the last norm is still to come.
+LinearInput Decoder::finished(std::span<const int32_t> wanted) {
+  // `h` is free between steps.
+  const Rows out{scratch_.get(), areas_.h * rows_max_, static_cast<int>(wanted.size()), config_.d_model,
+                 config_.d_model};
+  CHECK(out.n <= rows_max_);
   backend_.gather(rows(areas_.x, config_.d_model), wanted, out);
-  backend_.rms_norm(out, *output_norm_, config_.d_model, config_.norm_eps, out);
+  return {out, output_norm_.get(), config_.norm_eps};
 }
 
 void Decoder::logits(std::span<const int32_t> wanted, std::span<float> out) {
@@ -170,25 +228,27 @@ void Decoder::logits(std::span<const int32_t> wanted, std::span<float> out) {
   CHECK(out.size() == wanted.size() * n_vocab);
   for (size_t first = 0; first < wanted.size(); first += kLogitRows) {
     const auto some = wanted.subspan(first, std::min<size_t>(kLogitRows, wanted.size() - first));
-    const int count = static_cast<int>(some.size());
-    // `h` is free between steps.
-    const Rows finished{scratch_.get(), areas_.h * rows_max_, count, config_.d_model, config_.d_model};
-    const Rows result{logits_.get(), 0, count, config_.n_vocab, config_.n_vocab};
-    finish_rows(some, finished);
-    const LinearPart part{head_ ? head_.get() : embedding_.get(), nullptr, result, false};
-    backend_.linear(finished, {&part, 1});
+    const Rows result{scratch_.get(), areas_.q * rows_max_, static_cast<int>(some.size()), config_.n_vocab,
+                      config_.n_vocab};
+    const LinearPart part{&head(), nullptr, result, false};
+    backend_.linear(finished(some), {&part, 1});
     if (config_.logit_scale != 1.0f || config_.logit_soft_cap != 0.0f)
       backend_.scale(result, config_.logit_scale, config_.logit_soft_cap);
-    backend_.download(*logits_, 0, std::as_writable_bytes(out.subspan(first * n_vocab, some.size() * n_vocab)));
+    backend_.download(*scratch_, 4 * areas_.q * rows_max_,
+                      std::as_writable_bytes(out.subspan(first * n_vocab, some.size() * n_vocab)));
   }
 }
 
+void Decoder::most_likely(std::span<const int32_t> wanted, int count, std::span<int32_t> tokens,
+                          std::span<float> logits) {
+  backend_.largest(finished(wanted), head(), config_.logit_scale, config_.logit_soft_cap, count, tokens, logits);
+}
+
 void Decoder::hidden(std::span<const int32_t> wanted, std::span<float> out) {
-  const int count = static_cast<int>(wanted.size());
-  CHECK(count <= rows_max_ && out.size() == wanted.size() * static_cast<size_t>(config_.d_model));
-  const Rows finished{scratch_.get(), areas_.h * rows_max_, count, config_.d_model, config_.d_model};
-  finish_rows(wanted, finished);
-  backend_.download(*scratch_, areas_.h * rows_max_ * 4, std::as_writable_bytes(out));
+  CHECK(out.size() == wanted.size() * static_cast<size_t>(config_.d_model));
+  const LinearInput in = finished(wanted);
+  backend_.rms_norm(in.x, *in.norm, in.norm_eps, in.x);
+  backend_.download(*scratch_, in.x.offset * 4, std::as_writable_bytes(out));
 }
 
 }  // namespace hearth

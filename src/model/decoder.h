@@ -6,12 +6,15 @@
 // Gemma norms what is added once more; LFM2 puts a short convolution in attention's place.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
+#include "model/adapter.h"
 #include "model/checkpoint.h"
 #include "model/decoder_config.h"
 #include "model/rope.h"
@@ -23,23 +26,41 @@ struct DecoderOptions {
   int context = 0;   // positions a sequence may have; 0: 4096 or the model's maximum if that is less
   int rows_max = 0;  // rows of one step; 0: as many up to 512 as scratch of 16 MiB allows
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // while loading; may be empty
+  int adapter_rank_max = 0;  // room for sequences with adapters (adapter.h) up to this rank; 0: there are none
+};
+
+// A matrix or vector of a decoder before it is laid out, under the name by which it is asked for: GGUF's, whatever the file;
+// matrices that a file has as one are apart, experts are the slices of one.
+struct PlannedTensor {
+  std::string name;
+  std::array<uint64_t, 4> shape = {1, 1, 1, 1};
+  int n_dims = 1;
+  WeightSource matrix{};        // views into the checkpoint; no slices: it is a vector
+  std::vector<float> floats{};  // of a vector, as the file has it
 };
 
 // One step: rows of several sequences, each sequence's rows side by side and at consecutive positions.
 struct Batch {
   std::span<const int32_t> tokens;          // one per row
   std::span<const SequenceRows> sequences;  // cover all rows in order
+  // One per sequence, null for the model as it is; empty: null for all. Each fits this decoder.
+  std::span<const Adapter* const> adapters{};
 };
 
 class Decoder {
  public:
-  // Reads, checks and lays out all tensors. The backend outlives the decoder. Errors name the tensor, with both shapes.
+  // Reads, checks and lays out all tensors. The backend outlives the decoder, and so does a checkpoint that is a pack: its
+  // matrices are used where they lie. Errors name the tensor, with both shapes.
   static Result<std::unique_ptr<Decoder>> load(const Checkpoint& checkpoint, Backend& backend,
                                                const DecoderOptions& options);
+
+  // The same checks; what would be laid out, in the order of the layers, instead.
+  static Result<std::vector<PlannedTensor>> plan(const Checkpoint& checkpoint, Backend& backend);
 
   [[nodiscard]] const DecoderConfig& config() const { return config_; }
   [[nodiscard]] int context() const { return context_; }
   [[nodiscard]] int rows_max() const { return rows_max_; }
+  [[nodiscard]] int adapter_rank_max() const { return adapter_rank_max_; }
   [[nodiscard]] int64_t weight_bytes() const { return weight_bytes_; }
   [[nodiscard]] int64_t scratch_bytes() const { return scratch_bytes_; }
 
@@ -48,6 +69,9 @@ class Decoder {
   void run(const Batch& batch, const SequenceStore& store);
   // Logits of rows of the last run: out is [rows][n_vocab].
   void logits(std::span<const int32_t> rows, std::span<float> out);
+  // The `count` most likely tokens of each of those rows and their logits, best first, ties to the lower token: [rows][count].
+  // Faster than logits(), which it agrees with to the bit; at most rows_max rows.
+  void most_likely(std::span<const int32_t> rows, int count, std::span<int32_t> tokens, std::span<float> logits);
   // Final hidden states (after the last norm) of rows of the last run: out is [rows][d_model].
   void hidden(std::span<const int32_t> rows, std::span<float> out);
 
@@ -66,14 +90,26 @@ class Decoder {
   };
 
   Decoder(Backend& backend, DecoderConfig config) : backend_(backend), config_(std::move(config)) {}
-  Result<void> allocate_scratch(int rows_max);
+  Result<void> allocate_scratch(int rows_max, int adapter_rank_max);
   void prepare_rope(const Batch& batch);
   void mix_attention(const Layer& layer, int index, const Batch& batch, const SequenceStore& store);
   void mix_short_conv(const Layer& layer, int index, const Batch& batch, const SequenceStore& store);
-  void feed_forward(const Layer& layer);
-  // x += residual_scale * post_norm(weight * input), in one product where nothing stands between.
-  void add_to_stream(const Weight& weight, const Buffer* bias, Rows input, const Buffer* post_norm);
-  void finish_rows(std::span<const int32_t> rows, Rows out);
+  void feed_forward(const Layer& layer, int index, const Batch& batch);
+  // Rows [first, first + count) one after the other: norm, gate and up, down into `out`, with what the adapter adds to each.
+  void adapted_feed_forward(const Layer& layer, int index, const Adapter& adapter, int first, int count, Rows out,
+                            bool accumulate);
+  // x += residual_scale * post_norm(weight * input), in one product where nothing stands between. `index`: of the layer.
+  void add_to_stream(const Weight& weight, const Buffer* bias, Rows input, const Buffer* post_norm, int index,
+                     const Batch& batch);
+  // Adds to `out` what the sequences' adapters add to a product.
+  void adapt(const LinearInput& in, int index, Adapted kind, const Batch& batch, Rows out);
+  void add_low_rank(const LinearInput& in, const LowRank* low, Rows out);
+  LinearInput finished(std::span<const int32_t> rows);
+  [[nodiscard]] const Weight& head() const { return head_ ? *head_ : *embedding_; }
+  // The residual stream, normed, as a layer reads it.
+  [[nodiscard]] LinearInput stream(const Vector& norm) const {
+    return {rows(areas_.x, config_.d_model), norm.get(), config_.norm_eps};
+  }
   // The first n rows of a scratch area, `cols` wide.
   [[nodiscard]] Rows rows(int64_t offset, int64_t cols) const {
     return {scratch_.get(), offset * rows_max_, n_rows_, cols, cols};
@@ -89,10 +125,13 @@ class Decoder {
   std::vector<Rope> ropes_;
   // Scratch: offsets in floats per row.
   struct Areas {
-    int64_t x, h, q, k, v, mix, gate, up, added, router, cos_sin, total;
+    int64_t x, h, q, k, v, mix, total;
   } areas_{};
   std::vector<int64_t> rope_offsets_;  // of each rope within cos_sin
-  std::unique_ptr<Buffer> scratch_, logits_;
+  std::unique_ptr<Buffer> scratch_;
+  int adapter_rank_max_ = 0;
+  std::unique_ptr<Buffer>
+      adapter_scratch_;         // rows of the largest rank, then of a gate, then of an up; null without adapters
   std::vector<float> cos_sin_;  // host side, before upload
   std::vector<int> positions_;
 };

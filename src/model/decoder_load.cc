@@ -25,9 +25,11 @@ void release(const Checkpoint& checkpoint, std::span<const std::byte> part) {
 
 class DecoderLoader {
  public:
-  DecoderLoader(const Checkpoint& checkpoint, const Family& family, Backend& backend, const DecoderOptions& options)
-      : checkpoint_(checkpoint), family_(family), backend_(backend), options_(options) {
-    for (const TensorRef& tensor : checkpoint.tensors()) total_bytes_ += tensor.data.size();
+  // With `plan` what would be laid out goes there, and the decoder that load() gives is of no use.
+  DecoderLoader(const Checkpoint& checkpoint, const Family& family, Backend& backend, const DecoderOptions& options,
+                std::vector<PlannedTensor>* plan)
+      : checkpoint_(checkpoint), family_(family), backend_(backend), options_(options), plan_(plan) {
+    for (const TensorRef& tensor : checkpoint.tensors()) total_bytes_ += tensor.stored_bytes();
     used_.resize(checkpoint.tensors().size());
   }
 
@@ -37,9 +39,11 @@ class DecoderLoader {
     TRY(rope_factors(config));
     TRY(check(config));
     std::unique_ptr<Decoder> decoder(new Decoder(backend_, std::move(config)));
-    TRY(set_context(*decoder));
-    for (const RopeConfig& rope : decoder->config_.ropes) decoder->ropes_.emplace_back(rope, decoder->context_);
-    TRY(decoder->allocate_scratch(options_.rows_max));
+    if (!plan_) {
+      TRY(set_context(*decoder));
+      for (const RopeConfig& rope : decoder->config_.ropes) decoder->ropes_.emplace_back(rope, decoder->context_);
+      TRY(decoder->allocate_scratch(options_.rows_max, options_.adapter_rank_max));
+    }
     const DecoderConfig& c = decoder->config_;
     plus_one_ = c.norm_plus_one;
     decoder->embedding_ = TRY(matrix("token_embd.weight", c.n_vocab, c.d_model));
@@ -101,8 +105,8 @@ class DecoderLoader {
   }
 
   void loaded(const TensorRef& tensor) {
-    done_bytes_ += tensor.data.size();
-    release(checkpoint_, tensor.data);
+    done_bytes_ += tensor.stored_bytes();
+    if (!plan_) release(checkpoint_, tensor.data);
     if (options_.progress) options_.progress(done_bytes_, total_bytes_);
   }
 
@@ -115,8 +119,18 @@ class DecoderLoader {
                 shape_text(tensor), cols, rows, slices > 1 ? fmt::format(" x {}", slices) : "");
   }
 
-  Result<Matrix> to_backend(const TensorRef& tensor, WeightSource source) {
-    source.consumed = [this](std::span<const std::byte> part) { release(checkpoint_, part); };
+  // `tensor`: where it comes from, or the first of several.
+  Result<Matrix> lay_out(std::string_view gguf_name, const TensorRef& tensor, WeightSource source) {
+    if (!source.panels)
+      source.consumed = [checkpoint = &checkpoint_](std::span<const std::byte> part) { release(*checkpoint, part); };
+    if (plan_) {
+      PlannedTensor planned{.name = std::string(gguf_name), .n_dims = source.slices > 1 ? 3 : 2};
+      planned.shape = {static_cast<uint64_t>(source.cols), static_cast<uint64_t>(source.rows),
+                       static_cast<uint64_t>(source.slices), 1};
+      planned.matrix = std::move(source);
+      plan_->push_back(std::move(planned));
+      return Matrix();
+    }
     auto weight = backend_.load(source);
     if (!weight) return within(tensor.name, weight.error());
     weight_bytes_ += (*weight)->bytes();
@@ -126,84 +140,102 @@ class DecoderLoader {
   Result<Matrix> matrix(std::string_view gguf_name, int64_t rows, int64_t cols, int slices = 1) {
     const TensorRef* tensor = TRY(require(gguf_name));
     TRY(expect(*tensor, cols, rows, slices));
-    Matrix weight = TRY(to_backend(
-        *tensor,
-        {.type = tensor->type, .rows = rows, .cols = cols, .slices = slices, .data = tensor->data, .consumed = {}}));
+    WeightSource source{.type = tensor->type,
+                        .rows = rows,
+                        .cols = cols,
+                        .slices = slices,
+                        .data = tensor->panels,
+                        .panels = !tensor->panels.empty(),
+                        .consumed = {}};
+    const size_t bytes = tensor->data.size() / static_cast<size_t>(slices);
+    for (size_t i = 0; !source.panels && i < static_cast<size_t>(slices); ++i)
+      source.data.push_back(tensor->data.subspan(i * bytes, bytes));
+    Matrix weight = TRY(lay_out(gguf_name, *tensor, std::move(source)));
     loaded(*tensor);
     return weight;
   }
 
-  // Rows [first, first + rows) of a matrix that holds several (phi3's q, k and v).
-  Result<Matrix> part(std::string_view gguf_name, int64_t first, int64_t rows, int64_t all_rows, int64_t cols) {
-    const TensorRef* tensor = TRY(require(gguf_name));
-    TRY(expect(*tensor, cols, all_rows));
-    const auto row = row_bytes(info(tensor->type), static_cast<uint64_t>(cols));
-    if (!row)
-      return fail(Code::kMalformed, "tensor '{}': rows of {} elements cannot be {}", tensor->name, cols,
-                  info(tensor->type).name);
-    const auto data = tensor->data.subspan(static_cast<size_t>(first) * *row, static_cast<size_t>(rows) * *row);
-    return to_backend(*tensor,
-                      {.type = tensor->type, .rows = rows, .cols = cols, .slices = 1, .data = data, .consumed = {}});
+  // The pieces of `rows` rows that a tensor of a file consists of.
+  static Result<std::vector<std::span<const std::byte>>> pieces(const TensorRef& tensor, int64_t rows) {
+    const auto row = row_bytes(info(tensor.type), tensor.row_length());
+    if (!row || tensor.data.empty())
+      return fail(Code::kMalformed, "tensor '{}': rows of {} elements of {} cannot be taken apart", tensor.name,
+                  tensor.row_length(), info(tensor.type).name);
+    const size_t bytes = static_cast<size_t>(rows) * *row;
+    std::vector<std::span<const std::byte>> all;
+    for (size_t at = 0; at + bytes <= tensor.data.size(); at += bytes) all.push_back(tensor.data.subspan(at, bytes));
+    return all;
   }
 
-  // The experts' matrices: one tensor with three dimensions, or one tensor per expert ("...ffn_gate.E.weight") laid side by side.
+  // Rows [first, first + rows) of a matrix that holds several (phi3's q, k and v).
+  Result<Matrix> part(std::string_view gguf_name, std::string_view whole, int64_t first, int64_t rows, int64_t all_rows,
+                      int64_t cols) {
+    const TensorRef* tensor = TRY(require(whole));
+    TRY(expect(*tensor, cols, all_rows));
+    const auto all = TRY(pieces(*tensor, all_rows)).front();
+    const size_t row = all.size() / static_cast<size_t>(all_rows);
+    const auto data = all.subspan(static_cast<size_t>(first) * row, static_cast<size_t>(rows) * row);
+    return lay_out(gguf_name, *tensor,
+                   {.type = tensor->type, .rows = rows, .cols = cols, .slices = 1, .data = {data}, .consumed = {}});
+  }
+
+  static std::string experts_name(int layer, std::string_view kind) {
+    return fmt::format("blk.{}.ffn_{}_exps.weight", layer, kind);
+  }
+
+  // The experts' matrices: one tensor with three dimensions, or one tensor per expert ("...ffn_gate.E.weight").
   Result<Matrix> experts(int layer, std::string_view kind, int64_t rows, int64_t cols, int n_experts) {
-    const std::string stacked = fmt::format("blk.{}.ffn_{}_exps.weight", layer, kind);
+    const std::string stacked = experts_name(layer, kind);
     if (find(stacked)) return matrix(stacked, rows, cols, n_experts);
-    std::vector<std::byte> all;
-    const TensorRef* first = nullptr;
+    WeightSource source{
+        .type = {}, .rows = rows, .cols = cols, .slices = n_experts, .data = {}, .panels = false, .consumed = {}};
+    std::vector<const TensorRef*> tensors;
     for (int e = 0; e < n_experts; ++e) {
-      const TensorRef* tensor = TRY(require(fmt::format("blk.{}.ffn_{}.{}.weight", layer, kind, e)));
-      TRY(expect(*tensor, cols, rows));
-      if (!first) first = tensor;
-      if (tensor->type != first->type)
-        return fail(Code::kUnsupported, "tensor '{}' is {}, its neighbours are {}", tensor->name,
-                    info(tensor->type).name, info(first->type).name);
-      all.insert(all.end(), tensor->data.begin(), tensor->data.end());
-      loaded(*tensor);
+      tensors.push_back(TRY(require(fmt::format("blk.{}.ffn_{}.{}.weight", layer, kind, e))));
+      TRY(expect(*tensors.back(), cols, rows));
+      source.type = tensors.front()->type;
+      source.data.push_back(tensors.back()->data);
+      if (tensors.back()->type != source.type)
+        return fail(Code::kUnsupported, "tensor '{}' is {}, its neighbours are {}", tensors.back()->name,
+                    info(tensors.back()->type).name, info(source.type).name);
     }
-    auto weight = backend_.load(
-        {.type = first->type, .rows = rows, .cols = cols, .slices = n_experts, .data = all, .consumed = {}});
-    if (!weight) return within(first->name, weight.error());
-    weight_bytes_ += (*weight)->bytes();
+    Matrix weight = TRY(lay_out(stacked, *tensors.front(), std::move(source)));
+    for (const TensorRef* tensor : tensors) loaded(*tensor);
     return weight;
   }
 
   // The experts' gates and ups in one tensor, each expert's gate rows before its up rows.
-  Result<void> fused_experts(const DecoderConfig& c, const TensorRef& tensor, int n_experts, Layer& layer) {
+  Result<void> fused_experts(const DecoderConfig& c, int index, const TensorRef& tensor, int n_experts, Layer& layer) {
     const int64_t half = c.d_expert, cols = c.d_model;
     TRY(expect(tensor, cols, 2 * half, n_experts));
-    const auto row = row_bytes(info(tensor.type), static_cast<uint64_t>(cols));
-    if (!row)
-      return fail(Code::kMalformed, "tensor '{}': rows of {} elements cannot be {}", tensor.name, cols,
-                  info(tensor.type).name);
-    const size_t bytes = static_cast<size_t>(half) * *row;
-    std::array<std::vector<std::byte>, 2> parts;
-    for (size_t piece = 0; piece < 2 * static_cast<size_t>(n_experts); ++piece) {
-      const auto data = tensor.data.subspan(piece * bytes, bytes);
-      parts[piece % 2].insert(parts[piece % 2].end(), data.begin(), data.end());
-    }
-    loaded(tensor);
-    auto lay_out = [&](std::span<const std::byte> data) -> Result<Matrix> {
-      auto weight = backend_.load(
-          {.type = tensor.type, .rows = half, .cols = cols, .slices = n_experts, .data = data, .consumed = {}});
-      if (!weight) return within(tensor.name, weight.error());
-      weight_bytes_ += (*weight)->bytes();
-      return weight;
+    const auto halves = TRY(pieces(tensor, half));
+    auto every_second = [&](std::string_view kind, size_t first) {
+      WeightSource source{
+          .type = tensor.type, .rows = half, .cols = cols, .slices = n_experts, .data = {}, .consumed = {}};
+      for (size_t i = first; i < halves.size(); i += 2) source.data.push_back(halves[i]);
+      return lay_out(experts_name(index, kind), tensor, std::move(source));
     };
-    layer.gate = TRY(lay_out(parts[0]));
-    layer.up = TRY(lay_out(parts[1]));
+    layer.gate = TRY(every_second("gate", 0));
+    layer.up = TRY(every_second("up", 1));
+    loaded(tensor);
     return {};
   }
 
   // A tensor's elements as floats, whatever its type.
-  static Result<std::vector<float>> floats(const TensorRef& tensor, int64_t n) {
+  Result<std::vector<float>> floats(std::string_view gguf_name, const TensorRef& tensor, int64_t n) {
     const TypeInfo& type = info(tensor.type);
     if (n % type.block != 0 || tensor.data.size() < static_cast<size_t>(n / type.block * type.block_bytes))
       return fail(Code::kMalformed, "tensor '{}': {} elements of {} do not fit its {} bytes", tensor.name, n, type.name,
                   tensor.data.size());
     std::vector<float> values(static_cast<size_t>(n));
     type.decode(tensor.data.data(), values.data(), n);
+    loaded(tensor);
+    if (plan_)
+      plan_->push_back({.name = std::string(gguf_name),
+                        .shape = tensor.shape,
+                        .n_dims = tensor.n_dims,
+                        .matrix = {},
+                        .floats = values});
     return values;
   }
 
@@ -218,9 +250,8 @@ class DecoderLoader {
     if (tensor->shape[0] != static_cast<uint64_t>(n) || tensor->n_dims != 1)
       return fail(Code::kMalformed, "tensor '{}' has the shape {}, the model's settings want {}", tensor->name,
                   shape_text(*tensor), n);
-    std::vector<float> values = TRY(floats(*tensor, n));
+    std::vector<float> values = TRY(floats(gguf_name, *tensor, n));
     for (float& value : values) value += plus;
-    loaded(*tensor);
     return to_buffer(values);
   }
 
@@ -238,10 +269,11 @@ class DecoderLoader {
     auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
     const int64_t q = int64_t{layer.config.n_heads} * layer.config.head_dim,
                   kv = int64_t{layer.config.n_kv_heads} * layer.config.head_dim;
-    if (c.fused_qkv) {
-      layer.q = TRY(part(name("attn_qkv.weight"), 0, q, q + 2 * kv, c.d_model));
-      layer.k = TRY(part(name("attn_qkv.weight"), q, kv, q + 2 * kv, c.d_model));
-      layer.v = TRY(part(name("attn_qkv.weight"), q + kv, kv, q + 2 * kv, c.d_model));
+    if (c.fused_qkv && !checkpoint_.packed()) {
+      const std::string whole = name("attn_qkv.weight");
+      layer.q = TRY(part(name("attn_q.weight"), whole, 0, q, q + 2 * kv, c.d_model));
+      layer.k = TRY(part(name("attn_k.weight"), whole, q, kv, q + 2 * kv, c.d_model));
+      layer.v = TRY(part(name("attn_v.weight"), whole, q + kv, kv, q + 2 * kv, c.d_model));
     } else {
       layer.q = TRY(matrix(name("attn_q.weight"), q, c.d_model));
       layer.k = TRY(matrix(name("attn_k.weight"), kv, c.d_model));
@@ -268,9 +300,8 @@ class DecoderLoader {
     if (!fits)
       return fail(Code::kMalformed, "tensor '{}' has the shape {}, want {} x {}", kernel->name, shape_text(*kernel),
                   c.conv_taps, c.d_model);
-    const std::vector<float> taps = TRY(floats(*kernel, int64_t{c.d_model} * c.conv_taps));
+    const auto taps = TRY(floats(name("shortconv.conv.weight"), *kernel, int64_t{c.d_model} * c.conv_taps));
     layer.conv_kernel = TRY(to_buffer(taps));
-    loaded(*kernel);
     layer.conv_bias = TRY(optional_vector(name("shortconv.conv.bias"), c.d_model));
     return {};
   }
@@ -281,7 +312,7 @@ class DecoderLoader {
     if (const int n = layer.config.n_experts; n > 0) {
       layer.router = TRY(matrix(name("ffn_gate_inp.weight"), n, c.d_model));
       if (const TensorRef* both = find(name("ffn_gate_up_exps.weight"))) {
-        TRY(fused_experts(c, *both, n, layer));
+        TRY(fused_experts(c, i, *both, n, layer));
       } else {
         layer.gate = TRY(experts(i, "gate", c.d_expert, c.d_model, n));
         layer.up = TRY(experts(i, "up", c.d_expert, c.d_model, n));
@@ -289,9 +320,9 @@ class DecoderLoader {
       layer.down = TRY(experts(i, "down", c.d_model, c.d_expert, n));
       return {};
     }
-    if (c.fused_gate_up) {
-      layer.gate = TRY(part(name("ffn_up.weight"), 0, ffn, 2 * ffn, c.d_model));
-      layer.up = TRY(part(name("ffn_up.weight"), ffn, ffn, 2 * ffn, c.d_model));
+    if (c.fused_gate_up && !checkpoint_.packed()) {
+      layer.gate = TRY(part(name("ffn_gate.weight"), name("ffn_up.weight"), 0, ffn, 2 * ffn, c.d_model));
+      layer.up = TRY(part(name("ffn_up.weight"), name("ffn_up.weight"), ffn, ffn, 2 * ffn, c.d_model));
     } else {
       layer.gate = TRY(matrix(name("ffn_gate.weight"), ffn, c.d_model));
       layer.up = TRY(matrix(name("ffn_up.weight"), ffn, c.d_model));
@@ -326,9 +357,8 @@ class DecoderLoader {
       if (tensor->shape[0] != static_cast<uint64_t>(rope.dims / 2))
         return fail(Code::kMalformed, "tensor '{}' has {} elements, the rope wants {}", gguf_name, tensor->shape[0],
                     rope.dims / 2);
-      out = TRY(floats(*tensor, rope.dims / 2));
+      out = TRY(floats(gguf_name, *tensor, rope.dims / 2));
       rope.scaling = RopeScaling::kFactors;
-      loaded(*tensor);
       return {};
     };
     TRY(read("rope_freqs.weight", rope.factors));
@@ -341,6 +371,7 @@ class DecoderLoader {
   const Family& family_;
   Backend& backend_;
   const DecoderOptions& options_;
+  std::vector<PlannedTensor>* plan_;
   bool plus_one_ = false;
   std::vector<bool> used_;  // by index of the checkpoint's tensors
   uint64_t total_bytes_ = 0, done_bytes_ = 0;
@@ -350,7 +381,14 @@ class DecoderLoader {
 Result<std::unique_ptr<Decoder>> Decoder::load(const Checkpoint& checkpoint, Backend& backend,
                                                const DecoderOptions& options) {
   const Family* family = TRY(find_family(checkpoint));
-  return DecoderLoader(checkpoint, *family, backend, options).load();
+  return DecoderLoader(checkpoint, *family, backend, options, nullptr).load();
+}
+
+Result<std::vector<PlannedTensor>> Decoder::plan(const Checkpoint& checkpoint, Backend& backend) {
+  const Family* family = TRY(find_family(checkpoint));
+  std::vector<PlannedTensor> planned;
+  TRY(DecoderLoader(checkpoint, *family, backend, {}, &planned).load());
+  return planned;
 }
 
 }  // namespace hearth

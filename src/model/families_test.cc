@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <filesystem>
+#include <functional>
+#include <numeric>
 
 #include "backend/backend.h"
 #include "model/arch/all.h"
@@ -135,6 +137,36 @@ TEST_P(FamilyTest, LogitsDoNotDependOnHowTheyAreComputed) {
   EXPECT_EQ(whole, logits_of(*scalar, run.tokens, 7)) << "scalar, chunks of 7";
   const std::vector<int32_t> other(run.tokens.rbegin(), run.tokens.rbegin() + 20);
   EXPECT_EQ(whole, logits_of(*model, run.tokens, 7, other)) << "chunks of 7 beside another sequence";
+}
+
+// The fused head: the tokens it names are those a scan of the logits finds, ties to the lower one, for any thread count.
+TEST_P(FamilyTest, TheMostLikelyTokensAreThoseOfTheLogits) {
+  for (const int n_threads : {1, 3}) {
+    auto model = load_golden(path(), "cpu", 64, n_threads);
+    ASSERT_EQ(message(model), "");
+    Decoder& decoder = *model->decoder;
+    const int n_vocab = decoder.config().n_vocab;
+    const std::vector<int32_t> prompt = reference().back().tokens, wanted{0, 5, 2};
+    (void)logits_of(*model, std::span(prompt).first(8), 8);
+    std::vector<float> all(wanted.size() * static_cast<size_t>(n_vocab));
+    decoder.logits(wanted, all);
+    for (const int count : {1, 7, n_vocab}) {
+      const auto n = static_cast<size_t>(count);
+      std::vector<int32_t> tokens(wanted.size() * n);
+      std::vector<float> logits(tokens.size());
+      decoder.most_likely(wanted, count, tokens, logits);
+      for (size_t row = 0; row < wanted.size(); ++row) {
+        const auto of_row = std::span(all).subspan(row * static_cast<size_t>(n_vocab), static_cast<size_t>(n_vocab));
+        std::vector<int32_t> order(of_row.size());
+        std::iota(order.begin(), order.end(), 0);
+        std::ranges::stable_sort(order, std::greater<>(), [&](int32_t id) { return of_row[static_cast<size_t>(id)]; });
+        for (size_t i = 0; i < n; ++i) {
+          ASSERT_EQ(tokens[row * n + i], order[i]) << count << " of row " << row << ", " << n_threads << " threads";
+          ASSERT_EQ(logits[row * n + i], of_row[static_cast<size_t>(order[i])]);
+        }
+      }
+    }
+  }
 }
 
 std::string test_name(const testing::TestParamInfo<std::string>& info) {

@@ -5,7 +5,7 @@
 
 #include "model/gguf.h"
 #include "model/gguf_writer.h"
-#include "model/test_folder.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {

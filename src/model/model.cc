@@ -3,9 +3,9 @@
 #include <optional>
 #include <thread>
 
-#include "base/limits.h"
-#include "base/mapped_file.h"
+#include "base/log.h"
 #include "model/gguf_tokenizer.h"
+#include "model/open_cached.h"
 #include "text/tokenizer_json.h"
 
 namespace hearth {
@@ -24,19 +24,20 @@ Result<TextFiles> text_of_gguf(const Checkpoint& checkpoint) {
 }
 
 // A file of a Hugging Face folder, empty if it is not there.
-Result<std::string> optional_file(const std::filesystem::path& path) {
-  auto text = read_file(path, limits::kJsonFileBytes);
+Result<std::string> optional_file(const Checkpoint& checkpoint, std::string_view name) {
+  auto text = checkpoint.text_file(name);
   if (!text && text.error().code == Code::kNotFound) return std::string();
   return text;
 }
 
-Result<TextFiles> text_of_folder(const std::filesystem::path& folder) {
-  const std::string tokenizer = TRY(optional_file(folder / "tokenizer.json"));
+Result<TextFiles> text_of_folder(const Checkpoint& checkpoint) {
+  const std::string tokenizer = TRY(optional_file(checkpoint, "tokenizer.json"));
   if (tokenizer.empty())
-    return fail(Code::kNotFound, "{}: no tokenizer.json there; the model cannot read text without it", folder.string());
-  const std::string config = TRY(optional_file(folder / "tokenizer_config.json"));
-  const std::string specials = TRY(optional_file(folder / "special_tokens_map.json"));
-  const std::string generation = TRY(optional_file(folder / "generation_config.json"));
+    return fail(Code::kNotFound, "{}: no tokenizer.json there; the model cannot read text without it",
+                checkpoint.path().string());
+  const std::string config = TRY(optional_file(checkpoint, "tokenizer_config.json"));
+  const std::string specials = TRY(optional_file(checkpoint, "special_tokens_map.json"));
+  const std::string generation = TRY(optional_file(checkpoint, "generation_config.json"));
   TokenizerFiles files = TRY(read_tokenizer_json({.tokenizer = tokenizer,
                                                   .tokenizer_config = config,
                                                   .special_tokens_map = specials,
@@ -48,7 +49,7 @@ Result<TextFiles> text_of_folder(const std::filesystem::path& folder) {
 
 Result<TextSide> load_text(const Checkpoint& checkpoint) {
   const bool gguf = checkpoint.kind() == Checkpoint::Kind::kGguf;
-  TextFiles files = TRY(gguf ? text_of_gguf(checkpoint) : text_of_folder(checkpoint.path()));
+  TextFiles files = TRY(gguf ? text_of_gguf(checkpoint) : text_of_folder(checkpoint));
   TextSide text;
   text.tokenizer = TRY(Tokenizer::create(std::move(files.tokenizer)));
   if (files.chat_template.empty()) return text;
@@ -59,33 +60,58 @@ Result<TextSide> load_text(const Checkpoint& checkpoint) {
   return text;
 }
 
-Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend,
-                         const DecoderOptions& options) {
-  Model model;
-  model.checkpoint = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
-  model.backend = std::move(backend);
+namespace {
+
+// Text side and decoder of a model whose checkpoint and backend are there.
+Result<void> complete(Model& model, const DecoderOptions& options) {
+  const std::string path = model.checkpoint->path().string();
   // A large vocabulary takes as long as a good part of the weights; neither needs the other.
   std::optional<Result<TextSide>> text;
   std::jthread reads_text([&] { text = load_text(*model.checkpoint); });
   auto decoder = Decoder::load(*model.checkpoint, *model.backend, options);
   reads_text.join();
   model.text = TRY(std::move(*text));
-  if (!decoder) return within(path.string(), decoder.error());
+  if (!decoder) return within(path, decoder.error());
   model.decoder = std::move(*decoder);
   const int n_tokens = model.text.tokenizer->n_vocab(), n_vocab = model.decoder->config().n_vocab;
   if (n_tokens > n_vocab)
-    return fail(Code::kMalformed, "{}: the tokenizer has {} tokens, the embedding only {} rows", path.string(),
-                n_tokens, n_vocab);
-  // Everything wanted from the files was copied; what is read of them again comes back by itself.
-  for (const MappedFile& file : model.checkpoint->files()) file.release(0, file.bytes().size());
+    return fail(Code::kMalformed, "{}: the tokenizer has {} tokens, the embedding only {} rows", path, n_tokens,
+                n_vocab);
+  // Everything wanted from the files was copied, of a pack its text; what is read of them again comes back by itself.
+  model.checkpoint->release_read();
+  return {};
+}
+
+}  // namespace
+
+Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend,
+                         const DecoderOptions& options, const PackOptions& packs) {
+  Model model;
+  model.backend = std::move(backend);
+  for (const bool anew : {false, true}) {
+    auto packed = packs.cache ? TRY(open_cached(path, *model.backend, packs, anew)) : std::optional<Checkpoint>();
+    if (!packed) break;
+    model.checkpoint = std::make_unique<Checkpoint>(std::move(*packed));
+    auto completed = complete(model, options);
+    if (completed) return model;
+    // A manifest whose digest is right may still say what no model can be.
+    const Code code = completed.error().code;
+    if (anew || (code != Code::kMalformed && code != Code::kCorrupt && code != Code::kUnsupported))
+      return std::unexpected(completed.error());
+    LOG(kWarning, "{}; the pack is made anew", completed.error().message);
+  }
+  model.decoder.reset();
+  model.checkpoint = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
+  TRY(complete(model, options));
   return model;
 }
 
 Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages, ChatTemplateOptions options) {
   if (text.template_error) return within("the model's chat template", *text.template_error);
   if (!text.chat_template)
-    return fail(Code::kUnsupported,
-                "the model has no chat template (a base model); give it plain text to go on from with --raw");
+    return fail(
+        Code::kUnsupported,
+        "the model has no chat template (a base model); give it plain text to go on from: --raw, or /v1/completions");
   const TokenizerData& data = text.tokenizer->data();
   auto token_text = [&](Token token) {
     return token == kNoToken ? std::string() : data.tokens[static_cast<size_t>(token)];

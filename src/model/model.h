@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "model/checkpoint.h"
 #include "model/decoder.h"
+#include "store/pack_cache.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -28,8 +29,22 @@ struct Model {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Decoder> decoder;
 };
+// Where a model is kept once it was laid out (pack.h), so that the next time it is only mapped.
+struct PackOptions {
+  const PackCache* cache = nullptr;                                           // null: laid out in memory each time
+  int n_threads = 1;                                                          // to make a pack
+  std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress{};  // while one is made; may be empty
+};
+// `path`: a GGUF file, a folder with safetensors, or a pack. Where no pack can be kept (a disk full or read-only) a warning is
+// logged and the model laid out in memory; a damaged pack in the cache is made anew.
 Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend,
-                         const DecoderOptions& options);
+                         const DecoderOptions& options, const PackOptions& packs = {});
+
+// The files a model consists of, found by names alone: one GGUF or all parts of a split one, or what a folder's model is read
+// from. kIo if the folder cannot be read.
+Result<std::vector<std::filesystem::path>> source_files(const std::filesystem::path& path);
+// The place of a model's pack in a cache, there or not; its files are read if they are not known.
+Result<std::filesystem::path> pack_place(const std::filesystem::path& path, const PackCache& cache);
 
 // The prompt of a conversation by the model's own template; kUnsupported if it has none (a base model), with what to do instead.
 Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages,

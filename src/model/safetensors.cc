@@ -16,6 +16,7 @@ constexpr uint64_t kLengthBytes = 8;
 
 struct Entry {
   TensorRef tensor;
+  bool skipped = false;
   uint64_t begin = 0, end = 0;  // in the data section
 };
 
@@ -58,7 +59,10 @@ Result<Entry> read_entry(std::string_view name, const boost::json::value& value)
   if (description == nullptr) return fail(Code::kMalformed, "is not described by an object");
   Entry entry;
   entry.tensor.name = name;
-  entry.tensor.type = TRY(read_dtype(*description));
+  // Some encoders' files keep the numbers 0, 1, 2, ... as a tensor of integers, which nothing reads.
+  const boost::json::value* dtype = description->if_contains("dtype");
+  entry.skipped = name.ends_with(".position_ids") && dtype != nullptr && *dtype == "I64";
+  if (!entry.skipped) entry.tensor.type = TRY(read_dtype(*description));
   TRY(read_shape(*description, entry.tensor));
   const boost::json::value* offsets = description->if_contains("data_offsets");
   if (offsets == nullptr || !offsets->is_array() || offsets->get_array().size() != 2) {
@@ -69,6 +73,8 @@ Result<Entry> read_entry(std::string_view name, const boost::json::value& value)
   if (!begin || !end || *begin > *end) return fail(Code::kMalformed, "has data_offsets that are no range");
   entry.begin = *begin;
   entry.end = *end;
+  // Of a skipped one only that it lies in its place is checked, as of the others, with the whole file.
+  if (entry.skipped) return entry;
   const uint64_t size = TRY(tensor_bytes(entry.tensor));
   if (entry.end - entry.begin != size) {
     return fail(Code::kMalformed, "has {} bytes of data, its shape {} needs {}", entry.end - entry.begin,
@@ -129,7 +135,7 @@ Result<std::vector<TensorRef>> parse_safetensors(std::span<const std::byte> byte
     }
     entry.tensor.data = data.subspan(entry.begin, entry.end - entry.begin);
     at = entry.end;
-    tensors.push_back(std::move(entry.tensor));
+    if (!entry.skipped) tensors.push_back(std::move(entry.tensor));
   }
   if (at != data.size()) {
     return fail(Code::kMalformed, "{} bytes follow the last tensor", data.size() - at);

@@ -94,6 +94,7 @@ Result<SequenceId> SequenceStore::open() {
   const auto free = std::ranges::find(sequences_, false, &Sequence::open);
   if (free == sequences_.end()) return fail(Code::kBusy, "all {} sequences are in use", sequences_.size());
   *free = {.open = true, .length = 0, .pages = {}, .slot = take_slot(), .checkpoints = {}};
+  free->pages.reserve(page_references_.size());  // growing them allocates nothing
   if (free->slot >= 0) clear_slot(free->slot);
   return static_cast<SequenceId>(free - sequences_.begin());
 }

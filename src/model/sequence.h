@@ -53,6 +53,7 @@ class SequenceStore {
   [[nodiscard]] Buffer& states() const { return *states_; }
   [[nodiscard]] int64_t state_stride() const { return state_floats_; }  // floats per slot
   [[nodiscard]] int64_t state_offset(int layer) const { return state_offsets_[static_cast<size_t>(layer)]; }
+  [[nodiscard]] int used_pages() const { return static_cast<int>(page_references_.size() - free_pages_.size()); }
   [[nodiscard]] int free_pages() const { return static_cast<int>(free_pages_.size()); }
   [[nodiscard]] int64_t page_bytes() const { return page_bytes_; }
   [[nodiscard]] KvType kv_type() const { return kv_type_; }

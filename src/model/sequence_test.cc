@@ -35,7 +35,7 @@ class SequenceTest : public testing::TestWithParam<KvType> {
     backend_->upload(*rows, 0, std::as_bytes(std::span(values)));
     const Rows k{rows.get(), 0, count, 8, 8};
     const SequenceRows sequence = store_->rows(id, 0, count);
-    backend_->kv_write(store_->kv(0), k, k, {&sequence, 1});
+    backend_->kv_write(store_->kv(0), k, k, k, {&sequence, 1}, {});
     const std::vector<float> state(16, static_cast<float>(store_->length(id) + count) + mark);
     backend_->upload(store_->states(), (sequence.state_slot * store_->state_stride() + store_->state_offset(1)) * 4,
                      std::as_bytes(std::span(state)));

@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "model/golden_models.h"
-#include "model/test_folder.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {

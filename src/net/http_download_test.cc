@@ -9,6 +9,7 @@
 
 #include "base/mapped_file.h"
 #include "support/fault_server.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -21,12 +22,6 @@ using test::serve_file;
 
 class DownloadTest : public testing::Test {
  protected:
-  DownloadTest() {
-    std::string form = (fs::temp_directory_path() / "hearth-download-XXXXXX").string();
-    root_ = ::mkdtemp(form.data());
-  }
-  ~DownloadTest() override { fs::remove_all(root_); }
-
   [[nodiscard]] DownloadRequest request(const std::string& url) const {
     DownloadRequest request;
     request.url = *parse_url(url);
@@ -47,7 +42,8 @@ class DownloadTest : public testing::Test {
   }
 
   std::string content_ = test::noise(300'000, 1);
-  fs::path root_;
+  TestFolder folder_;
+  fs::path root_ = folder_.path();
 };
 
 TEST_F(DownloadTest, AGoodServerGivesTheFile) {

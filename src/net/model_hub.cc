@@ -48,7 +48,7 @@ std::string upper_case(std::string_view text) {
 
 bool safe_path(std::string_view path) {
   if (path.empty() || path.size() > 1024 || path.front() == '/') return false;
-  if (std::ranges::any_of(path, [](char c) { return (c >= 0 && c < ' ') || c == 0x7f || c == '\\'; })) return false;
+  if (std::ranges::any_of(path, [](unsigned char c) { return c < ' ' || c == 0x7f || c == '\\'; })) return false;
   for (size_t begin = 0; begin <= path.size();) {
     const size_t end = std::min(path.find('/', begin), path.size());
     const std::string_view segment = path.substr(begin, end - begin);

@@ -1,7 +1,6 @@
 #include "store/import.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -53,11 +52,6 @@ Result<void> check_expected(const ExpectedFile& file, const ManifestFile& found)
   if (file.sha256.empty() || file.sha256 == found.sha256) return {};
   return fail(Code::kCorrupt, "{}: SHA-256 is {} instead of {}: it is damaged or another file; it was deleted",
               file.name, found.sha256, file.sha256);
-}
-
-std::string utc_now() {
-  const auto now = std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
 }
 
 }  // namespace
@@ -128,7 +122,7 @@ Result<void> Import::remove_strangers() const {
 
 Result<Manifest> Import::commit(std::string source) {
   manifest_.source = std::move(source);
-  manifest_.added = utc_now();
+  manifest_.added = utc_text(std::chrono::system_clock::now());
   TRY(remove_strangers());
   const std::string text = to_json(manifest_);
   TRY(write_file_atomically(folder_ / "manifest.json", std::as_bytes(std::span(text))));

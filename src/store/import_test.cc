@@ -10,6 +10,7 @@
 
 #include "base/mapped_file.h"
 #include "store/sha256.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -20,16 +21,11 @@ constexpr const char* kAbcSha256 =
 
 class ImportTest : public testing::Test {
  protected:
-  ImportTest() {
-    std::string form = (fs::temp_directory_path() / "hearth-import-XXXXXX").string();
-    root_ = ::mkdtemp(form.data());
-  }
-  ~ImportTest() override { fs::remove_all(root_); }
-
   static void write(const fs::path& path, std::string_view text) { std::ofstream(path) << text; }
   static bool give_up() { return false; }
 
-  fs::path root_;
+  TestFolder folder_;
+  fs::path root_ = folder_.path();
 };
 
 TEST_F(ImportTest, AVerifiedModelMovesIntoTheStoreWhole) {

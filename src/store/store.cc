@@ -87,7 +87,7 @@ Result<std::string> name_of(std::string_view name_or_alias) {
 
 bool looks_like_path(std::string_view model) {
   return model.starts_with('/') || model.starts_with("./") || model.starts_with("../") || model == "." ||
-         model.ends_with(".gguf") || model.ends_with('/');
+         model.ends_with(".gguf") || model.ends_with(".pack") || model.ends_with('/');
 }
 
 bool is_split_part(const std::string& name) { return name.find("-of-") != std::string::npos; }
@@ -149,6 +149,11 @@ Result<Manifest> Store::find(std::string_view name_or_alias) const {
   return manifest;
 }
 
+Result<fs::path> Store::place(const Manifest& manifest) const {
+  TRY(check_files(models(), manifest));
+  return model_in_folder(folder(manifest.name));
+}
+
 Result<void> Store::remove(std::string_view name_or_alias) const {
   const std::string name = TRY(name_of(name_or_alias));
   const fs::path lock_path = partial() / (model_folder(name) + ".lock");
@@ -175,10 +180,7 @@ Result<fs::path> Store::resolve(std::string_view model) const {
   std::error_code error;
   if (!looks_like_path(model)) {
     auto manifest = find(model);
-    if (manifest) {
-      TRY(check_files(models(), *manifest));
-      return model_in_folder(folder(manifest->name));
-    }
+    if (manifest) return place(*manifest);
     if (manifest.error().code != Code::kNotFound || !fs::exists(fs::path(model), error)) {
       return std::unexpected(std::move(manifest).error());
     }

@@ -34,6 +34,9 @@ class Store {
   // By name or alias (known_models.h), upper case accepted. kNotFound lists near names and says how to pull.
   [[nodiscard]] Result<Manifest> find(std::string_view name_or_alias) const;
 
+  // The path to open for a model of list() or find(), as resolve() gives it: never anything outside the store.
+  [[nodiscard]] Result<std::filesystem::path> place(const Manifest& manifest) const;
+
   // Deletes a model's folder and what is left of an unfinished pull of it. kBusy while another process pulls it.
   Result<void> remove(std::string_view name_or_alias) const;
 

@@ -7,6 +7,7 @@
 
 #include "store/known_models.h"
 #include "store/model_name.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -14,12 +15,6 @@ namespace fs = std::filesystem;
 
 class StoreTest : public testing::Test {
  protected:
-  StoreTest() {
-    std::string form = (fs::temp_directory_path() / "hearth-store-XXXXXX").string();
-    root_ = ::mkdtemp(form.data());
-  }
-  ~StoreTest() override { fs::remove_all(root_); }
-
   static void write(const fs::path& path, std::string_view text) { std::ofstream(path) << text; }
 
   // A model as a finished pull leaves it.
@@ -31,7 +26,8 @@ class StoreTest : public testing::Test {
     write(folder / "manifest.json", to_json(manifest));
   }
 
-  fs::path root_;
+  TestFolder folder_;
+  fs::path root_ = folder_.path();
 };
 
 TEST_F(StoreTest, FindsAModelByNameAnyCaseAndAlias) {

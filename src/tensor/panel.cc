@@ -1,5 +1,6 @@
 #include "tensor/panel.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -74,6 +75,17 @@ void pack_panel(const TypeInfo& type, const std::byte* first_row, uint64_t row_s
     return pack_floats<uint16_t>(first_row, row_stride, rows, k, panel);
   }
   type.pack_rows(first_row, row_stride, rows, k, panel);
+}
+
+void pack_panels(const TypeInfo& type, std::span<const std::byte> data, int64_t rows, int64_t k, int64_t begin,
+                 int64_t end, std::byte* out) {
+  const auto row = row_bytes(type, static_cast<uint64_t>(k));
+  CHECK(row && end * kPanelRows < rows + kPanelRows && static_cast<uint64_t>(rows) * *row <= data.size());
+  for (int64_t panel = begin; panel < end; ++panel, out += type.panel.panel_bytes(k)) {
+    const int64_t first = panel * kPanelRows;
+    pack_panel(type, data.data() + static_cast<uint64_t>(first) * *row, *row,
+               static_cast<int>(std::min<int64_t>(kPanelRows, rows - first)), k, out);
+  }
 }
 
 void unpack_panel_row(const PanelFormat& format, const std::byte* panel, int lane, int64_t k, float* out) {

@@ -23,9 +23,13 @@
 
 namespace hearth {
 
+// Any change of what follows changes this number: files of packs with another one are laid out anew.
+inline constexpr uint32_t kPanelLayoutVersion = 1;
+
 inline constexpr int kPanelRows = 8;
-inline constexpr int kGroup = 32;       // elements of K per group, and per activation block
-inline constexpr int kSuperGroups = 8;  // groups under one header of a format with super scales
+inline constexpr int kGroup = 32;           // elements of K per group, and per activation block
+inline constexpr int kSuperGroups = 8;      // groups under one header of a format with super scales
+inline constexpr int kPanelAlignment = 64;  // bytes; where the first panel of a matrix begins
 
 enum class ScaleKind : uint8_t {
   kNone,     // float types
@@ -87,6 +91,9 @@ struct TypeInfo;
 // Exact.
 void pack_panel(const TypeInfo& type, const std::byte* first_row, uint64_t row_stride, int rows, int64_t k,
                 std::byte* panel);
+// Panels [begin, end) of a matrix of `rows` rows of k elements as they lie in `data`, one after the other to `out`.
+void pack_panels(const TypeInfo& type, std::span<const std::byte> data, int64_t rows, int64_t k, int64_t begin,
+                 int64_t end, std::byte* out);
 // The floats of row `lane` of a panel; equal to decode() of the file's row.
 void unpack_panel_row(const PanelFormat& format, const std::byte* panel, int lane, int64_t k, float* out);
 // The value of element i of a split row.

@@ -50,6 +50,8 @@ class ByteBpe final : public VocabularyTokenizer {
  private:
   void encode_word(std::string_view word, MergeSpace& space, std::string& written, std::vector<Token>& out) const;
   void append_bytes(std::string_view bytes, std::vector<Token>& out) const;
+  // Of the two texts that a merge rule joins.
+  void prefetch_names(std::string_view merge) const;
 
   const PreTokenizer& pre_;
   bool ignore_merges_;
@@ -85,18 +87,41 @@ Result<void> ByteBpe::read_merges() {
     byte_symbol_[byte] = names.id(text);
   }
   merges_.reserve(data_.merges.size());
+  struct Pair {
+    uint32_t left, right;
+    PairTable::Entry entry;
+  };
+  std::array<Pair, 8>
+      waiting;  // for its place in the table to come from memory, as names do kAhead before they are asked for
+  constexpr size_t kAhead = 8;
   std::string merged;
-  for (size_t rank = 0; rank < data_.merges.size(); ++rank) {
+  Token guess = kNoToken;  // most files have their merges' tokens in the order of the merges
+  const size_t n = data_.merges.size();
+  for (size_t rank = 0; rank < n + waiting.size(); ++rank) {
+    Pair& pair = waiting[rank % waiting.size()];
+    if (rank >= waiting.size()) merges_.insert(pair.left, pair.right, pair.entry);
+    if (rank + kAhead < n) prefetch_names(data_.merges[rank + kAhead]);
+    if (rank >= n) continue;
     const std::string_view merge = data_.merges[rank];
     const size_t space = TRY(space_of_merge(merge, rank));
     const std::string_view left = merge.substr(0, space);
     const std::string_view right = merge.substr(space + 1);
     merged.assign(left).append(right);
-    merges_.insert(static_cast<uint32_t>(names.id(left)), static_cast<uint32_t>(names.id(right)),
-                   {static_cast<uint32_t>(rank), names.id(merged)});
+    pair = {static_cast<uint32_t>(names.id(left)), static_cast<uint32_t>(names.id(right)), {}};
+    const bool guessed = texts_are_unique() && ++guess < n_vocab() && matches_text(guess) && text_of(guess) == merged;
+    if (!guessed) guess = names.id(merged);
+    pair.entry = {static_cast<uint32_t>(rank), guess};
+    merges_.prefetch(pair.left, pair.right);
   }
   data_.merges = std::vector<std::string>();  // as large as the vocabulary, and nothing reads them any more
   return {};
+}
+
+void ByteBpe::prefetch_names(std::string_view merge) const {
+  const size_t space = merge.find(' ', 1);
+  if (space == merge.npos) return;
+  prefetch(merge.substr(0, space));
+  prefetch(merge.substr(space + 1));
 }
 
 void ByteBpe::append_bytes(std::string_view bytes, std::vector<Token>& out) const {

@@ -9,7 +9,9 @@
 
 namespace hearth {
 
-struct ChatTemplate::Program : jinja::Program {};
+struct ChatTemplate::Program : jinja::Program {
+  std::string source;
+};
 
 namespace {
 // Strings stay where they are: the JSON outlives the render.
@@ -62,9 +64,11 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source) {
     return fail(Code::kLimit, "the chat template has {} bytes, over the limit of {}", source.size(),
                 limits::kTemplateBytes);
   ChatTemplate parsed;
-  parsed.program_ = std::make_shared<const Program>(TRY(jinja::compile(source)));
+  parsed.program_ = std::make_shared<const Program>(TRY(jinja::compile(source)), std::string(source));
   return parsed;
 }
+
+std::string_view ChatTemplate::source() const { return program_->source; }
 
 Result<std::string> ChatTemplate::render(const boost::json::array& messages, const ChatTemplateOptions& options) const {
   jinja::Interpreter interpreter(*program_, options.date_string);

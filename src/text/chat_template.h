@@ -30,6 +30,9 @@ class ChatTemplate {
   [[nodiscard]] Result<std::string> render(const boost::json::array& messages,
                                            const ChatTemplateOptions& options) const;
 
+  // The text it was parsed from; says which forms of tool calls and thoughts the model knows.
+  [[nodiscard]] std::string_view source() const;
+
   struct Program;  // the syntax tree
 
  private:

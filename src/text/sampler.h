@@ -34,8 +34,14 @@ class Sampler {
  public:
   explicit Sampler(SamplingOptions options) : options_(std::move(options)) {}
   // `logits`: one per token of the vocabulary, changed in place. `history`: the sequence so far. `position`: of the new
-  // token.
-  Token sample(std::span<float> logits, std::span<const Token> history, int64_t position);
+  // token. `allowed`: bit t % 64 of word t / 64 for each token that may come, at least one of them; empty: all.
+  Token sample(std::span<float> logits, std::span<const Token> history, int64_t position,
+               std::span<const uint64_t> allowed = {});
+  // How many of the most likely tokens are enough for sample_top(); 0: all logits are needed, for sample().
+  [[nodiscard]] int tokens_needed() const;
+  // What sample() gives, from the most likely tokens alone: at least tokens_needed() of them (or all there are), best first,
+  // ties the lower token first.
+  Token sample_top(std::span<const Token> tokens, std::span<const float> logits, int64_t position);
   [[nodiscard]] const SamplingOptions& options() const { return options_; }
 
  private:
@@ -44,11 +50,16 @@ class Sampler {
     float logit;
     double weight;
   };
+  [[nodiscard]] bool changes_logits() const;
   void penalise(std::span<float> logits, std::span<const Token> history);
+  Token draw(int64_t position);
   std::vector<Candidate> candidates_;
   std::vector<std::pair<Token, int>> counts_;
   SamplingOptions options_;
 };
+
+// The logarithm of the sum of exp(logits), by which a logit becomes a log probability. NaN counts as nothing.
+double log_sum_exp(std::span<const float> logits);
 
 // Uniform in [0, 1), a function of its arguments alone (SplitMix64, Steele et al. 2014).
 double uniform_at(uint64_t seed, uint64_t position);

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 
 namespace hearth {
 namespace {
@@ -78,6 +80,33 @@ TEST(Sampler, RefusesOptionsThatMakeNoSense) {
   EXPECT_FALSE(check({.repetition_penalty = 0.0f}));
   EXPECT_FALSE(check({.logit_bias = {{-1, 0.0f}}}));
   EXPECT_TRUE(check(SamplingOptions{}));
+}
+
+// The engine hands over only the most likely tokens where that is enough: a user may not be able to tell.
+TEST(Sampler, DrawsTheSameFromTheMostLikelyAlone) {
+  std::vector<float> all;
+  for (int i = 0; i < 400; ++i) all.push_back(static_cast<float>((i * 7919) % 61) / 8.0f);  // with many ties
+  std::vector<Token> order(all.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order,
+                           [&](Token a, Token b) { return all[static_cast<size_t>(a)] > all[static_cast<size_t>(b)]; });
+  std::vector<float> sorted;
+  for (const Token token : order) sorted.push_back(all[static_cast<size_t>(token)]);
+  for (const auto& [temperature, top_k] : {std::pair{0.0f, 40}, {0.8f, 40}, {1.5f, 1}, {1.0f, 250}, {1.0f, 7}}) {
+    SamplingOptions options{.temperature = temperature, .top_k = top_k, .top_p = 0.97f, .min_p = 0.01f, .seed = 3};
+    Sampler sampler(options);
+    const auto needed = static_cast<size_t>(sampler.tokens_needed());
+    ASSERT_GT(needed, 0u);
+    for (int64_t position = 0; position < 200; ++position) {
+      std::vector<float> values = all;
+      const Token expected = sampler.sample(values, {}, position);
+      EXPECT_EQ(sampler.sample_top(std::span(order).first(needed), sorted, position), expected);
+      EXPECT_EQ(sampler.sample_top(order, sorted, position), expected) << "more than it needs";
+    }
+  }
+  EXPECT_EQ(Sampler(plain()).tokens_needed(), 0) << "all tokens may be drawn";
+  EXPECT_EQ(Sampler({.temperature = 0.0f, .presence_penalty = 0.1f}).tokens_needed(), 0)
+      << "penalties change the order";
 }
 
 }  // namespace

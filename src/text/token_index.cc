@@ -1,5 +1,6 @@
 #include "text/token_index.h"
 
+#include <array>
 #include <bit>
 #include <cstring>
 #include <random>
@@ -43,15 +44,23 @@ size_t capacity_for(size_t n) { return std::bit_ceil(n * 2 + 2); }
 
 }  // namespace
 
-void TokenIndex::reserve(size_t n) {
+void TokenIndex::insert_all() {
   CHECK(slots_.empty());
+  const size_t n = texts_->size();
   slots_.resize(capacity_for(n));
+  std::array<uint64_t, 16> hashes;
+  for (size_t i = 0; i < n + hashes.size(); ++i) {
+    uint64_t& hash = hashes[i % hashes.size()];
+    if (i >= hashes.size()) insert(static_cast<Token>(i - hashes.size()), hash);
+    if (i >= n) continue;
+    hash = hash_of((*texts_)[i]);
+    __builtin_prefetch(&slots_[hash & (slots_.size() - 1)], 1);
+  }
 }
 
-void TokenIndex::insert(Token id) {
+void TokenIndex::insert(Token id, uint64_t hash) {
   const std::string& text = (*texts_)[static_cast<size_t>(id)];
   if (text.empty()) return;
-  const uint64_t hash = hash_of(text);
   const auto tag = static_cast<uint32_t>(hash >> 32);
   for (size_t at = hash & (slots_.size() - 1);; at = (at + 1) & (slots_.size() - 1)) {
     Slot& slot = slots_[at];
@@ -60,8 +69,15 @@ void TokenIndex::insert(Token id) {
       n_bytes_max_ = std::max(n_bytes_max_, text.size());
       return;
     }
-    if (slot.tag == tag && (*texts_)[static_cast<size_t>(slot.id)] == text) return;
+    if (slot.tag == tag && (*texts_)[static_cast<size_t>(slot.id)] == text) {
+      unique_ = false;
+      return;
+    }
   }
+}
+
+void TokenIndex::prefetch(std::string_view text) const {
+  __builtin_prefetch(&slots_[hash_of(text) & (slots_.size() - 1)]);
 }
 
 Token TokenIndex::find(std::string_view text) const {
@@ -82,6 +98,10 @@ void PairTable::reserve(size_t n) {
 
 size_t PairTable::start(uint64_t key) const {
   return fold(key ^ key_of_process(), 0xD6E8FEB86659FD93u) & (slots_.size() - 1);
+}
+
+void PairTable::prefetch(uint32_t left, uint32_t right) const {
+  __builtin_prefetch(&slots_[start(static_cast<uint64_t>(left) << 32 | right)], 1);
 }
 
 void PairTable::insert(uint32_t left, uint32_t right, Entry entry) {

@@ -16,11 +16,14 @@ namespace hearth {
 class TokenIndex {
  public:
   explicit TokenIndex(const std::vector<std::string>& texts) : texts_(&texts) {}
-  // Room for n texts, once, before the first insert.
-  void reserve(size_t n);
-  // Ids must be below the size of the list.
-  void insert(Token id);
+  // All texts in their order, once.
+  void insert_all();
   [[nodiscard]] Token find(std::string_view text) const;
+  // Fetches what find() will look at first. A vocabulary's table is larger than caches, so lookups that are known some steps
+  // ahead need not wait for memory.
+  void prefetch(std::string_view text) const;
+  // No text comes twice.
+  [[nodiscard]] bool unique() const { return unique_; }
   // The longest text inserted.
   [[nodiscard]] size_t n_bytes_max() const { return n_bytes_max_; }
 
@@ -29,9 +32,11 @@ class TokenIndex {
     uint32_t tag = 0;
     Token id = kNoToken;
   };
+  void insert(Token id, uint64_t hash);
   const std::vector<std::string>* texts_;
   std::vector<Slot> slots_;
   size_t n_bytes_max_ = 0;
+  bool unique_ = true;
 };
 
 // (left, right) to (rank, merged).
@@ -43,6 +48,8 @@ class PairTable {
   };
   // Room for n pairs, once, before the first insert.
   void reserve(size_t n);
+  // Fetches what insert() will look at first.
+  void prefetch(uint32_t left, uint32_t right) const;
   // The first of equal pairs wins.
   void insert(uint32_t left, uint32_t right, Entry entry);
   [[nodiscard]] Entry find(uint32_t left, uint32_t right) const;

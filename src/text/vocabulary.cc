@@ -135,11 +135,10 @@ VocabularyTokenizer::VocabularyTokenizer(TokenizerData data, std::vector<bool> m
   std::sort(strips_left_.begin(), strips_left_.end());
   std::sort(strips_right_.begin(), strips_right_.end());
   const auto n = static_cast<Token>(data_.tokens.size());
-  all_.reserve(data_.tokens.size());
+  all_.insert_all();
   std::vector<Token> special;
   std::vector<Token> user_defined;
   for (Token id = 0; id < n; ++id) {
-    all_.insert(id);
     const TokenKind kind = kind_of(id);
     if (kind == TokenKind::kUserDefined) user_defined.push_back(id);
     if (kind == TokenKind::kUserDefined || kind == TokenKind::kControl || kind == TokenKind::kUnknown)

@@ -55,6 +55,8 @@ class VocabularyTokenizer : public Tokenizer {
     const Token token = all_.find(text);
     return token != kNoToken && matches_text(token) ? token : kNoToken;
   }
+  void prefetch(std::string_view text) const { all_.prefetch(text); }
+  [[nodiscard]] bool texts_are_unique() const { return all_.unique(); }
   [[nodiscard]] size_t token_bytes_max() const { return all_.n_bytes_max(); }
 
  private:

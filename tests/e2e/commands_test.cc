@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
+#include <cstdlib>
+#include <filesystem>
 
 #include "model/gguf_writer.h"
 #include "support/program.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -57,7 +60,7 @@ class CommandsTest : public testing::Test {
   [[nodiscard]] ProgramResult hearth(const std::vector<std::string>& arguments, const std::string& input = "") const {
     std::vector<std::string> all{HEARTH_PROGRAM};
     all.insert(all.end(), arguments.begin(), arguments.end());
-    return test::run_program(all, {{"HEARTH_HOME", home_.path() + "/store"}}, input);
+    return test::run_program(all, {{"HEARTH_HOME", home_.path().string() + "/store"}}, input);
   }
   // The JSON on stdout; null if it is none.
   [[nodiscard]] json::value answer(const std::vector<std::string>& arguments, const std::string& input = "") const {
@@ -65,15 +68,15 @@ class CommandsTest : public testing::Test {
     return json::parse(hearth(arguments, input).out, error);
   }
 
-  test::TemporaryFolder home_;
-  std::string model_ = home_.path() + "/m.gguf";
+  TestFolder home_;
+  std::string model_ = home_.path().string() + "/m.gguf";
 };
 
 TEST_F(CommandsTest, TokenizeFollowsTheContract) {
-  test::write_whole(home_.path() + "/text", "hi");
+  test::write_whole(home_.path().string() + "/text", "hi");
   const json::value plain = json::parse(R"({"tokens":[263]})"), begun = json::parse(R"({"tokens":[1,263]})");
   EXPECT_EQ(answer({"tokenize", model_, "hi", "--json"}), plain);
-  EXPECT_EQ(answer({"tokenize", model_, "--file", home_.path() + "/text", "--json"}), plain);
+  EXPECT_EQ(answer({"tokenize", model_, "--file", home_.path().string() + "/text", "--json"}), plain);
   EXPECT_EQ(answer({"tokenize", model_, "--json"}, "hi"), plain);
   EXPECT_EQ(answer({"tokenize", model_, "hi", "--json", "--bos"}), begun);
   EXPECT_EQ(answer({"tokenize", model_, "", "--json"}), json::parse(R"({"tokens":[]})"));
@@ -81,7 +84,23 @@ TEST_F(CommandsTest, TokenizeFollowsTheContract) {
   EXPECT_EQ(answer({"tokenize", model_, "</s>", "--json", "--special"}), json::parse(R"({"tokens":[2]})"));
   EXPECT_GT(answer({"tokenize", model_, "</s>", "--json"}).at("tokens").as_array().size(), 3u);
   EXPECT_EQ(hearth({"tokenize", model_, "hi", "--file", "x"}).exit_code, 2);
-  EXPECT_EQ(hearth({"tokenize", model_, "--file", home_.path() + "/absent"}).exit_code, 66);
+  EXPECT_EQ(hearth({"tokenize", model_, "--file", home_.path().string() + "/absent"}).exit_code, 66);
+}
+
+TEST_F(CommandsTest, ModelsOfOllamaAreListedAndUsedWhereTheyLie) {
+  const std::string folder = home_.path().string() + "/ollama", digest(64, 'a');
+  std::filesystem::create_directories(folder + "/blobs");
+  std::filesystem::create_directories(folder + "/manifests/host/library/small");
+  const std::string blob = folder + "/blobs/sha256-" + digest;
+  std::filesystem::copy_file(model_, blob);
+  test::write_whole(folder + "/manifests/host/library/small/1b",
+                    fmt::format(R"({{"layers":[{{"mediaType":"application/vnd.ollama.image.model",)"
+                                R"("digest":"sha256:{}","size":{}}}]}})",
+                                digest, std::filesystem::file_size(blob)));
+  ::setenv("OLLAMA_MODELS", folder.c_str(), 1);
+  EXPECT_EQ(answer({"list", "--json"}).at("models").at(0).at("name"), "small:1b");
+  EXPECT_EQ(answer({"tokenize", "small:1b", "hi", "--json"}), json::parse(R"({"tokens":[263]})"));
+  ::unsetenv("OLLAMA_MODELS");
 }
 
 TEST_F(CommandsTest, InspectCountsTrueBitsAndPlansMemory) {
@@ -101,8 +120,8 @@ TEST_F(CommandsTest, InspectCountsTrueBitsAndPlansMemory) {
   EXPECT_EQ(text.out.find('\x1b'), std::string::npos);
   EXPECT_NE(text.out.find("blk.0.attn_q.weight"), std::string::npos);
   EXPECT_EQ(hearth({"inspect", model_, "--kv-type", "f64"}).exit_code, 2);
-  test::write_whole(home_.path() + "/broken.gguf", "GGUF");
-  EXPECT_EQ(hearth({"inspect", home_.path() + "/broken.gguf"}).exit_code, 65);
+  test::write_whole(home_.path().string() + "/broken.gguf", "GGUF");
+  EXPECT_EQ(hearth({"inspect", home_.path().string() + "/broken.gguf"}).exit_code, 65);
 }
 
 TEST_F(CommandsTest, DoctorAnswersAndNamesWrongSettings) {
@@ -112,20 +131,63 @@ TEST_F(CommandsTest, DoctorAnswersAndNamesWrongSettings) {
   EXPECT_GT(report.at("memory").at("bytes").to_number<int64_t>(), 0);
   EXPECT_EQ(report.at("problems").as_array().size(), 0u);
   const ProgramResult wrong =
-      test::run_program({HEARTH_PROGRAM, "doctor"}, {{"HEARTH_HOME", home_.path()}, {"HEARTH_ISA", "abacus"}});
+      test::run_program({HEARTH_PROGRAM, "doctor"}, {{"HEARTH_HOME", home_.path().string()}, {"HEARTH_ISA", "abacus"}});
   EXPECT_NE(wrong.out.find("'abacus'"), std::string::npos) << wrong.out;
 }
 
 TEST_F(CommandsTest, EveryCommandHasHelpExamplesAndAPlaceInTheManual) {
   const std::string manual = hearth({"man"}).out;
   const std::string completions = hearth({"completion", "bash"}).out;
-  for (const char* command : {"run", "pull", "list", "show", "rm", "inspect", "tokenize", "bench", "eval", "doctor"}) {
+  for (const char* command : {"run", "embed", "pull", "list", "show", "rm", "inspect", "tokenize", "bench", "eval",
+                              "doctor", "verify", "cache"}) {
     const ProgramResult help = hearth({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_NE(help.out.find("Examples:\n  hearth "), std::string::npos) << command;
     EXPECT_NE(manual.find(std::string(".SS hearth ") + command), std::string::npos) << command;
     EXPECT_NE(completions.find(std::string("      ") + command + ")"), std::string::npos) << command;
   }
+}
+
+// From the first use to the last: imported, mapped, checked, limited, deleted; the answer is always the same.
+TEST_F(CommandsTest, PacksAreMadeVerifiedAndCleared) {
+  const std::string model = HEARTH_TEST_DATA "/families/llama/model.gguf";
+  const std::vector<std::string> run{"run", model, "THE CAT", "--raw", "--temperature", "0", "--max-tokens", "8"};
+  EXPECT_EQ(hearth({"verify", model}).exit_code, 66) << "there is no pack yet";
+  const ProgramResult first = hearth(run), mapped = hearth(run);
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_EQ(first.err + mapped.err, "");
+  EXPECT_EQ(first.out, mapped.out);
+  const json::value cache = answer({"cache", "--json"});
+  ASSERT_TRUE(cache.is_object());
+  ASSERT_EQ(cache.at("packs").as_array().size(), 1u);
+  const std::string pack(cache.at("packs").at(0).at("path").as_string());
+  EXPECT_EQ(cache.at("packs").at(0).at("model"), "model.gguf");
+  EXPECT_EQ(answer({"verify", model, "--json"}).at("ok"), true);
+  EXPECT_EQ(hearth({"verify", pack}).exit_code, 0);
+  const ProgramResult direct = hearth({"run", pack, "THE CAT", "--raw", "--temperature", "0", "--max-tokens", "8"});
+  EXPECT_EQ(direct.out, first.out) << direct.err;
+  // A changed weight is found; a pack cut short is refused as a file, and made anew in the cache.
+  std::string bytes = test::read_whole(pack);
+  bytes.back() ^= 1;
+  test::write_whole(pack, bytes);
+  EXPECT_EQ(hearth({"verify", model}).exit_code, 65);
+  EXPECT_EQ(answer({"verify", model, "--json"}).at("ok"), false);
+  test::write_whole(pack, bytes.substr(0, bytes.size() / 2));
+  EXPECT_EQ(hearth({"run", pack, "THE CAT", "--raw"}).exit_code, 65);
+  const ProgramResult again = hearth(run);
+  EXPECT_EQ(again.out, first.out);
+  EXPECT_NE(again.err.find("it is made anew"), std::string::npos) << again.err;
+  // A limit that no pack keeps to, none to use, none left.
+  EXPECT_EQ(hearth({"cache", "--limit", "2X"}).exit_code, 2);
+  EXPECT_EQ(answer({"cache", "--limit", "1K", "--json"}).at("packs").as_array().size(), 0u);
+  EXPECT_EQ(hearth(run).out, first.out);
+  EXPECT_EQ(answer({"cache", "--limit", "1GiB", "--json"}).at("limit_bytes"), 1 << 30);
+  std::vector<std::string> without = run;
+  without.push_back("--no-cache");
+  EXPECT_EQ(hearth(without).out, first.out);
+  EXPECT_EQ(answer({"cache", "--json"}).at("bytes"), 0);
+  (void)hearth(run);
+  EXPECT_EQ(answer({"cache", "clear", "--json"}).at("packs").as_array().size(), 0u);
 }
 
 TEST_F(CommandsTest, WrongUsageExitsWith2AndSaysWhatToDo) {
@@ -142,8 +204,8 @@ TEST_F(CommandsTest, WrongUsageExitsWith2AndSaysWhatToDo) {
 }
 
 TEST_F(CommandsTest, AnAnswerThatCannotBeWrittenIsAnError) {
-  const ProgramResult full =
-      test::run_program({"sh", "-c", HEARTH_PROGRAM " doctor >/dev/full"}, {{"HEARTH_HOME", home_.path() + "/store"}});
+  const ProgramResult full = test::run_program({"sh", "-c", HEARTH_PROGRAM " doctor >/dev/full"},
+                                               {{"HEARTH_HOME", home_.path().string() + "/store"}});
   EXPECT_EQ(full.exit_code, 74) << full.err;
 }
 

@@ -5,8 +5,11 @@
 
 #include "store/sha256.h"
 #include "support/fault_server.h"
+#include "support/notify_socket.h"
 #include "support/program.h"
+#include "support/raw_client.h"
 #include "support/small_gguf.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -29,11 +32,14 @@ class HubTest : public testing::Test {
   [[nodiscard]] ProgramResult hearth(const std::vector<std::string>& arguments) const {
     std::vector<std::string> all{HEARTH_PROGRAM};
     all.insert(all.end(), arguments.begin(), arguments.end());
-    return test::run_program(all, {{"HEARTH_HOME", home_.path()},
-                                   {"HF_TOKEN", "secret"},
-                                   {"HF_ENDPOINT", hub_.url("")},
-                                   {"http_proxy", ""},
-                                   {"no_proxy", "*"}});
+    return test::run_program(all, environment());
+  }
+  [[nodiscard]] test::Environment environment() const {
+    return {{"HEARTH_HOME", home_.path().string()},
+            {"HF_TOKEN", "secret"},
+            {"HF_ENDPOINT", hub_.url("")},
+            {"http_proxy", ""},
+            {"no_proxy", "*"}};
   }
 
   void answer_hub(const HttpRequest& asked, const Connection& to) const {
@@ -60,10 +66,10 @@ class HubTest : public testing::Test {
   void offer(const std::string& path, const std::string& content) { offer(path, content, digest_of(content)); }
 
   [[nodiscard]] std::string stored(const std::string& path) const {
-    return test::read_whole(home_.path() + "/models/" + path);
+    return test::read_whole(home_.path().string() + "/models/" + path);
   }
 
-  test::TemporaryFolder home_;
+  TestFolder home_;
   std::map<std::string, std::string> contents_;
   std::string entries_, listing_ = "{}";
   FaultServer files_{[this](const HttpRequest& asked, const Connection& to) { answer_files(asked, to); }};
@@ -81,6 +87,33 @@ TEST_F(HubTest, TakesTheBestQuantAndKeepsTheTokenAtTheHub) {
   EXPECT_EQ(hearth({"pull", "hf.co/owner/Model-GGUF:q8_0"}).exit_code, 0);
   EXPECT_EQ(stored("owner@model-gguf:q8_0/m-Q8_0.gguf"), small_gguf("q8"));
   EXPECT_NE(hearth({"list"}).out.find("owner/model-gguf:q8_0"), std::string::npos);
+}
+
+TEST_F(HubTest, ClientsOfTheServerFetchModelsOfTheHubAndNothingElse) {
+  offer("m-Q4_K_M.gguf", small_gguf("q4"));
+  test::NotifySocket notified;
+  test::Environment with_socket = environment();
+  with_socket.emplace("NOTIFY_SOCKET", notified.path());
+  const std::string door = home_.path() / "door";
+  const test::Program server({HEARTH_PROGRAM, "serve", "--listen", "unix:" + door}, with_socket);
+  ASSERT_EQ(notified.next(), "READY=1") << server.err();
+  const auto pull = [&](const std::string& body) {
+    test::RawClient client(door);
+    client.send(
+        fmt::format("POST /api/pull HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
+                    body.size(), body));
+    return client.read_until("");
+  };
+  const std::string pulled = pull(R"({"model":"owner/Model-GGUF"})");
+  EXPECT_TRUE(pulled.contains(R"("digest":"sha256:)" + digest_of(small_gguf("q4")))) << pulled;
+  EXPECT_TRUE(pulled.contains(R"({"status":"success"})")) << pulled;
+  EXPECT_EQ(stored("owner@model-gguf/m-Q4_K_M.gguf"), small_gguf("q4"));
+  EXPECT_TRUE(pull(R"({"model":"owner/Model-GGUF","stream":false})").ends_with("{\"status\":\"success\"}"));
+  EXPECT_TRUE(pull(R"({"model":"owner/absent"})").contains("\"error\""));
+  for (const std::string& elsewhere : {hub_.url("/x.gguf"), std::string("/etc/passwd"), "file://" + door}) {
+    const std::string refused = pull(R"({"stream":false,"model":")" + elsewhere + "\"}");
+    EXPECT_EQ(test::status_of(refused), 400) << elsewhere << refused;
+  }
 }
 
 TEST_F(HubTest, ASplitModelAndASafetensorsFolderComeWhole) {
@@ -103,7 +136,7 @@ TEST_F(HubTest, AFileThatIsNotWhatTheListingPromisesIsRefused) {
   const ProgramResult forged = hearth({"pull", "owner/Model-GGUF"});
   EXPECT_EQ(forged.exit_code, 65);
   EXPECT_NE(forged.err.find("SHA-256"), std::string::npos) << forged.err;
-  EXPECT_TRUE(fs::is_empty(home_.path() + "/models"));
+  EXPECT_TRUE(fs::is_empty(home_.path().string() + "/models"));
 }
 
 TEST_F(HubTest, ErrorsNameWhatIsThere) {

@@ -23,7 +23,7 @@ class Runner {
   Runner(const Model& model, KvType kv_type)
       : model_(model),
         store_(SequenceStore::create(*model.backend, model.decoder->config(),
-                                     {.kv_type = kv_type, .positions_max = 4096, .sequences_max = 8})
+                                     {.kv_type = kv_type, .positions_max = 4096, .sequences_max = 24})
                    .value()) {}
 
   // Logits after the prompt, run in chunks of `chunk` rows.
@@ -45,8 +45,9 @@ class Runner {
     return logits;
   }
 
-  // Logits of prompts[index] when all prompts run together, one chunk each per step.
-  std::vector<float> together(const std::vector<std::vector<Token>>& prompts, size_t index, int chunk) {
+  // Logits of prompts[index] when all prompts run together, one chunk each per step, of `chunk` rows and `more` for each
+  // prompt before it.
+  std::vector<float> together(const std::vector<std::vector<Token>>& prompts, size_t index, int chunk, int more = 1) {
     std::vector<SequenceId> ids;
     for (size_t i = 0; i < prompts.size(); ++i) ids.push_back(store_->open().value());
     std::vector<float> logits(static_cast<size_t>(model_.decoder->config().n_vocab));
@@ -56,7 +57,7 @@ class Runner {
       int32_t wanted = 0;
       for (size_t i = 0; i < prompts.size(); ++i) {
         const int done = store_->length(ids[i]),
-                  count = std::min(chunk + static_cast<int>(i), static_cast<int>(prompts[i].size()) - done);
+                  count = std::min(chunk + more * static_cast<int>(i), static_cast<int>(prompts[i].size()) - done);
         if (count <= 0) continue;
         EXPECT_TRUE(store_->reserve(ids[i], count));
         rows.push_back(store_->rows(ids[i], static_cast<int>(tokens.size()), count));
@@ -79,15 +80,36 @@ class Runner {
 class OneAnswerTest : public testing::TestWithParam<KvType> {};
 
 TEST_P(OneAnswerTest, ChunksThreadsAndNeighboursChangeNoBit) {
-  const auto tokens = prompt(300, 1);  // crosses page and segment borders
-  const Model one_thread = load_tiny_model({}, 1), two_threads = load_tiny_model({}, 2);
+  const auto tokens = prompt(530, 1);  // crosses page and segment borders, and the rows of a step
+  const Model one_thread = load_tiny_model({}, 1), two_threads = load_tiny_model({}, 2),
+              three_threads = load_tiny_model({}, 3);
   const std::vector<float> expected = Runner(one_thread, GetParam()).alone(tokens, 512);
-  for (const int chunk : {1, 7, 32, 512})
+  for (const int chunk : {23, 67, 512})
     EXPECT_EQ(Runner(two_threads, GetParam()).alone(tokens, chunk), expected) << "chunks of " << chunk;
-  EXPECT_EQ(Runner(one_thread, GetParam()).alone(tokens, 100), expected);
-  std::vector<std::vector<Token>> prompts{prompt(50, 2), prompt(300, 3), tokens,
-                                          prompt(7, 4),  prompt(200, 5), prompt(333, 6)};
+  EXPECT_EQ(Runner(three_threads, GetParam()).alone(tokens, 100), expected);
+  std::vector<std::vector<Token>> prompts{prompt(50, 2), prompt(530, 3), tokens,
+                                          prompt(7, 4),  prompt(200, 5), prompt(533, 6)};
   EXPECT_EQ(Runner(two_threads, GetParam()).together(prompts, 2, 40), expected) << "in a batch of five others";
+}
+
+TEST_P(OneAnswerTest, SmallBatchesChangeNoBit) {
+  const auto tokens = prompt(41, 8);
+  const Model one_thread = load_tiny_model({}, 1), two_threads = load_tiny_model({}, 2),
+              three_threads = load_tiny_model({}, 3);
+  const std::vector<float> expected = Runner(one_thread, GetParam()).alone(tokens, 41);
+  for (const int chunk : {1, 2, 3, 4, 5, 6, 7, 8, 9})
+    EXPECT_EQ(Runner(two_threads, GetParam()).alone(tokens, chunk), expected) << "chunks of " << chunk;
+  for (const int chunk : {1, 7}) EXPECT_EQ(Runner(three_threads, GetParam()).alone(tokens, chunk), expected);
+  const auto few = prompt(10, 9);
+  const std::vector<float> expected_of_few = Runner(one_thread, GetParam()).alone(few, 10);
+  // A sequence one row at a time beside others: a step has as many rows as there are sequences.
+  for (const size_t sequences : {2, 3, 4, 5, 6, 7, 8, 9, 23}) {
+    std::vector<std::vector<Token>> prompts;
+    for (size_t i = 0; i < sequences; ++i)
+      prompts.push_back(i == sequences / 2 ? few : prompt(10, 10 + static_cast<int>(i)));
+    EXPECT_EQ(Runner(two_threads, GetParam()).together(prompts, sequences / 2, 1, 0), expected_of_few)
+        << sequences << " sequences";
+  }
 }
 
 TEST_P(OneAnswerTest, InstructionSetsAgree) {

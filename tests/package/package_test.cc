@@ -6,6 +6,7 @@
 
 #include "support/program.h"
 #include "support/real_model.h"
+#include "support/test_folder.h"
 
 namespace hearth::test {
 namespace {
@@ -17,7 +18,7 @@ constexpr const char* kSmallModel = HEARTH_TEST_DATA "/families/llama/model.gguf
 class Package : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = new TemporaryFolder();
+    folder_ = new TestFolder();
     const ProgramResult installed =
         run({HEARTH_CMAKE, "--install", HEARTH_BUILD, "--prefix", built(), "--component", "library"});
     ASSERT_EQ(installed.exit_code, 0) << installed.out << installed.err;
@@ -28,8 +29,8 @@ class Package : public testing::Test {
     folder_ = nullptr;
   }
 
-  static std::string built() { return folder_->path() + "/built"; }
-  static std::string prefix() { return folder_->path() + "/installed"; }
+  static std::string built() { return folder_->path().string() + "/built"; }
+  static std::string prefix() { return folder_->path().string() + "/installed"; }
   static std::string library_folder() {
     for (const auto& entry : fs::recursive_directory_iterator(prefix()))
       if (entry.path().filename() == "libhearth.so") return entry.path().parent_path();
@@ -40,7 +41,7 @@ class Package : public testing::Test {
   }
   // Configures and builds a project of this folder; the path of its program.
   static std::string build(const std::string& project) {
-    const std::string folder = folder_->path() + "/" + project;
+    const std::string folder = folder_->path().string() + "/" + project;
     const ProgramResult configured = run(
         {HEARTH_CMAKE, "-S", HEARTH_PACKAGE_PROJECTS "/" + project, "-B", folder, "-DCMAKE_PREFIX_PATH=" + prefix()});
     EXPECT_EQ(configured.exit_code, 0) << configured.out << configured.err;
@@ -60,7 +61,7 @@ class Package : public testing::Test {
   }
 
  private:
-  static inline TemporaryFolder* folder_ = nullptr;
+  static inline TestFolder* folder_ = nullptr;
 };
 
 TEST_F(Package, AForeignCProjectFindsItAndGetsAnAnswer) { expect_answers(build("c_project")); }

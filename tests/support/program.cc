@@ -13,17 +13,6 @@
 namespace hearth::test {
 namespace fs = std::filesystem;
 
-TemporaryFolder::TemporaryFolder() {
-  std::string form = (fs::temp_directory_path() / "hearth-test-XXXXXX").string();
-  const char* made = ::mkdtemp(form.data());
-  path_ = made ? made : "";
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code error;
-  fs::remove_all(path_, error);
-}
-
 std::string read_whole(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
@@ -64,6 +53,8 @@ Program::~Program() {
 void Program::signal(int number) const {
   if (pid_ > 0) ::kill(pid_, number);
 }
+
+std::string Program::err() const { return read_whole(folder_ + "/err"); }
 
 ProgramResult Program::wait() {
   ProgramResult result;

@@ -25,6 +25,7 @@ class Program {
   Program& operator=(const Program&) = delete;
 
   void signal(int number) const;
+  [[nodiscard]] std::string err() const;  // so far
   ProgramResult wait();
 
  private:
@@ -34,19 +35,6 @@ class Program {
 
 ProgramResult run_program(const std::vector<std::string>& arguments, const Environment& environment,
                           const std::string& input = "");
-
-// A new empty folder that goes away with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 std::string read_whole(const std::string& path);
 void write_whole(const std::string& path, const std::string& text);

@@ -66,56 +66,61 @@ inline float quantize_group(const float* x, int8_t* codes, int16_t* sums) {
 }
 
 template <Activation activation>
-void glu_of(const float* gate, const float* up, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; i += 8) {
-    const __m256i lanes = first_lanes(n - i < 8 ? n - i : 8);
-    const __m256 x = _mm256_maskload_ps(gate + i, lanes);
-    const __m256 act = activation == Activation::kSilu ? silu8(x) : gelu_tanh8(x);
-    _mm256_maskstore_ps(out + i, lanes, _mm256_mul_ps(act, _mm256_maskload_ps(up + i, lanes)));
-  }
+inline __m256 gated(__m256 x, __m256 y) {
+  return _mm256_mul_ps(activation == Activation::kSilu ? silu8(x) : gelu_tanh8(x), y);
 }
 
-inline __m256 widen_bytes(const int8_t* in) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in))));
+template <Activation activation>
+void glu_of(const float* gate, const float* up, int64_t n, float* out) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(out + i, gated<activation>(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));
+  if (i == n) return;
+  const __m256i rest = first_lanes(n - i);  // masked stores cost tens of cycles on some processors
+  const __m256 x = _mm256_maskload_ps(gate + i, rest), y = _mm256_maskload_ps(up + i, rest);
+  _mm256_maskstore_ps(out + i, rest, gated<activation>(x, y));
 }
+
+inline __m256 normed(__m256 x, __m256 r, __m256 weight) { return _mm256_mul_ps(_mm256_mul_ps(x, r), weight); }
 
 }  // namespace
 
 void quantize_rows(const float* x, int64_t x_stride, int m, const QuantizedRows& out) {
-  const int64_t groups = out.k / kGroup;
   for (int64_t r = 0; r < m; ++r) {
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t at = r * groups + g;
-      out.scales[at] = quantize_group(x + r * x_stride + g * kGroup, out.codes + at * kGroup, out.sums + 2 * at);
+    const QuantizedRows row = out.from_row(r);
+    for (int64_t g = 0; g < out.k / kGroup; ++g) {
+      int16_t* sums = row.sums + 2 * g * out.m;
+      const float scale = quantize_group(x + r * x_stride + g * kGroup, row.codes + g * kGroup, sums);
+      row.scales[g * out.m] = scale;
+      row.scaled_sums[g * out.m] = static_cast<float>(sums[0] + sums[1]) * scale;
     }
   }
 }
 
 void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
   __m256 squares = _mm256_setzero_ps();
-  for (int64_t i = 0; i < n; i += 8) {  // the lanes beyond n add 0 * 0
-    const __m256 each = _mm256_maskload_ps(x + i, first_lanes(n - i < 8 ? n - i : 8));
+  const int64_t whole = n / 8 * 8;
+  for (int64_t i = 0; i < whole; i += 8) {
+    const __m256 each = _mm256_loadu_ps(x + i);
+    squares = _mm256_fmadd_ps(each, each, squares);
+  }
+  const __m256i rest = first_lanes(n - whole);
+  if (whole < n) {  // the lanes beyond n add 0 * 0
+    const __m256 each = _mm256_maskload_ps(x + whole, rest);
     squares = _mm256_fmadd_ps(each, each, squares);
   }
   const __m128 mean = _mm_set_ss(sum_lanes(squares) / static_cast<float>(n) + eps);
   const __m256 r = _mm256_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(mean)));
-  for (int64_t i = 0; i < n; i += 8) {
-    const __m256i lanes = first_lanes(n - i < 8 ? n - i : 8);
-    const __m256 scaled = _mm256_mul_ps(_mm256_maskload_ps(x + i, lanes), r);
-    _mm256_maskstore_ps(out + i, lanes, _mm256_mul_ps(scaled, _mm256_maskload_ps(weight + i, lanes)));
-  }
+  for (int64_t i = 0; i < whole; i += 8)
+    _mm256_storeu_ps(out + i, normed(_mm256_loadu_ps(x + i), r, _mm256_loadu_ps(weight + i)));
+  if (whole == n) return;
+  const __m256 last = _mm256_maskload_ps(x + whole, rest), last_weight = _mm256_maskload_ps(weight + whole, rest);
+  _mm256_maskstore_ps(out + whole, rest, normed(last, r, last_weight));
 }
 
 void glu(Activation activation, const float* gate, const float* up, int64_t n, float* out) {
   if (activation == Activation::kSilu) return glu_of<Activation::kSilu>(gate, up, n, out);
   glu_of<Activation::kGeluTanh>(gate, up, n, out);
-}
-
-void f16_to_f32(const uint16_t* in, int64_t n, float* out) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
-  for (; i < n; ++i) out[i] = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(in[i])));
 }
 
 void f32_to_f16(const float* in, int64_t n, uint16_t* out) {
@@ -125,23 +130,6 @@ void f32_to_f16(const float* in, int64_t n, uint16_t* out) {
                      _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
   for (; i < n; ++i)
     out[i] = static_cast<uint16_t>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(in[i]), _MM_FROUND_TO_NEAREST_INT)));
-}
-
-void i8_keys_to_f32(const int8_t* in, const float* scale, int64_t n, float* out) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    _mm256_storeu_ps(out + i, _mm256_mul_ps(widen_bytes(in + i), _mm256_loadu_ps(scale + i % kPagePositions)));
-  for (; i < n; ++i) out[i] = static_cast<float>(in[i]) * scale[i % kPagePositions];
-}
-
-void i8_values_to_f32(const int8_t* in, const float* scale, int64_t row, int64_t n, float* out) {
-  for (int64_t begin = 0; begin < n; begin += row, ++scale) {
-    const int64_t end = begin + row < n ? begin + row : n;
-    const __m256 each = _mm256_set1_ps(*scale);
-    int64_t i = begin;
-    for (; i + 8 <= end; i += 8) _mm256_storeu_ps(out + i, _mm256_mul_ps(widen_bytes(in + i), each));
-    for (; i < end; ++i) out[i] = static_cast<float>(in[i]) * *scale;
-  }
 }
 
 }  // namespace hearth::cpu::avx2
@@ -164,15 +152,15 @@ bool supported() {
 constinit const Kernels kAvx2 = {
     .isa = "avx2",
     .supported = supported,
+    .below = nullptr,
     .matmul = avx2::matmul_entries,
     .quantize_rows = avx2::quantize_rows,
     .rms_norm = avx2::rms_norm,
     .glu = avx2::glu,
     .attend = avx2::attend,
-    .f16_to_f32 = avx2::f16_to_f32,
+    .merge = avx2::merge,
     .f32_to_f16 = avx2::f32_to_f16,
-    .i8_keys_to_f32 = avx2::i8_keys_to_f32,
-    .i8_values_to_f32 = avx2::i8_values_to_f32,
+    .quantize_i8 = avx2::quantize_i8,
 };
 
 }  // namespace hearth::cpu

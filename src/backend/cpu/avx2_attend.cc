@@ -1,4 +1,4 @@
-// Attention of a tile of queries over one page: scores with positions in lanes, outputs with head_dim in lanes.
+// Attention with AVX2: attend_lanes.h on vectors of 8.
 #if defined(__x86_64__)
 #include "backend/cpu/avx2_math.h"
 
@@ -9,179 +9,179 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
+#include "backend/cpu/attend_lanes.h"
+
 namespace hearth::cpu::avx2 {
 namespace {
 
-constexpr int kVectors = kPagePositions / 8;
-constexpr int kQueries = 3;  // that share each load of a key or value: 12 sums in registers
+inline __m256i load_bytes(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
 
-struct Tile {
-  int first, n;
-  alignas(32) float p[kQueries][kPagePositions];
+struct Lanes {
+  static constexpr int kLanes = 8;
+  static constexpr bool kReadsCodes = true;  // as they lie in a page
+  using F = __m256;
+  // 16 registers: the sums, the lanes and one broadcast, for codes a product too.
+  template <class P, int Q>
+  static constexpr int block_vectors() {
+    return Q <= 3 && !P::kCodes ? 4 : 2;
+  }
+
+  [[gnu::always_inline]] static F all(float x) { return _mm256_set1_ps(x); }
+  [[gnu::always_inline]] static F load(const float* at) { return _mm256_loadu_ps(at); }
+  [[gnu::always_inline]] static void store(float* at, F x) { _mm256_storeu_ps(at, x); }
+  [[gnu::always_inline]] static F halves(const uint16_t* at) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  }
+  [[gnu::always_inline]] static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  [[gnu::always_inline]] static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  [[gnu::always_inline]] static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  [[gnu::always_inline]] static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  [[gnu::always_inline]] static F max(F x, F most) {
+    return _mm256_max_ps(x, most);
+  }  // the second where the first is NaN
+  [[gnu::always_inline]] static F tanh(F x) { return tanh8(x); }
+  [[gnu::always_inline]] static float ceil(float x) {
+    return _mm_cvtss_f32(_mm_ceil_ss(_mm_setzero_ps(), _mm_set_ss(x)));
+  }
+  // x at lanes [begin, end), counted from lane `first`; `other` elsewhere.
+  [[gnu::always_inline]] static F inside(F x, int first, int begin, int end, float other) {
+    const __m256i lane = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(first));
+    const __m256i in = _mm256_and_si256(_mm256_cmpgt_epi32(lane, _mm256_set1_epi32(begin - 1)),
+                                        _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane));
+    return _mm256_blendv_ps(all(other), x, _mm256_castsi256_ps(in));
+  }
+  [[gnu::always_inline]] static float largest(F x) {
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+  }
+  [[gnu::always_inline]] static float largest_of(__m256i x) {
+    __m128i four = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epu32(four, _mm_shuffle_epi32(four, 0xb1))));
+  }
+  [[gnu::always_inline]] static float largest_bits(const F (&x)[4]) {
+    return largest_of(_mm256_max_epu32(_mm256_max_epu32(_mm256_castps_si256(x[0]), _mm256_castps_si256(x[1])),
+                                       _mm256_max_epu32(_mm256_castps_si256(x[2]), _mm256_castps_si256(x[3]))));
+  }
+  [[gnu::always_inline]] static float sum(const F (&x)[4]) {
+    return sum_lanes(_mm256_add_ps(_mm256_add_ps(x[0], x[1]), _mm256_add_ps(x[2], x[3])));
+  }
+  [[gnu::always_inline]] static F exp2_below(F x) {
+    const __m256 least = all(kExp2Min), round = all(kExp2Round);
+    const __m256 rounded = _mm256_add_ps(_mm256_max_ps(least, x), round);  // the second operand where one is NaN
+    const __m256 r = _mm256_sub_ps(x, _mm256_sub_ps(rounded, round));
+    __m256 p = _mm256_fmadd_ps(all(kExp2Term[4]), r, all(kExp2Term[3]));
+    p = _mm256_fmadd_ps(p, r, all(kExp2Term[2]));
+    p = _mm256_fmadd_ps(p, r, all(kExp2Term[1]));
+    p = _mm256_fmadd_ps(p, r, all(kExp2Term[0]));
+    p = _mm256_fmadd_ps(p, r, all(1.0f));
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(rounded), 23)));
+    return _mm256_and_ps(p, _mm256_cmp_ps(x, least, _CMP_NLT_UQ));
+  }
+  [[gnu::always_inline]] static __m256i rounded(F x, F factor) { return _mm256_cvtps_epi32(_mm256_mul_ps(x, factor)); }
+  // 16 numbers to int16, in order.
+  [[gnu::always_inline]] static __m256i narrow(__m256i low, __m256i high) {
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+  }
+  [[gnu::always_inline]] static void store_codes(const float* x, F factor, int16_t* codes) {
+    for (int half = 0; half < 2; ++half)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 16 * half),
+                          narrow(rounded(load(x + 16 * half), factor), rounded(load(x + 16 * half + 8), factor)));
+  }
+  [[gnu::always_inline]] static float largest_magnitude(const float* x, int64_t n) {
+    __m256i most = _mm256_setzero_si256();
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) most = _mm256_max_epu32(most, _mm256_and_si256(load_bytes(x + i), magnitude));
+    if (i < n) {
+      const __m256 rest = _mm256_maskload_ps(x + i, first_lanes(n - i));
+      most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(rest), magnitude));
+    }
+    return largest_of(most);
+  }
+  template <typename T>
+  [[gnu::always_inline]] static void store_rounded(const float* x, int64_t n, float inverse, T* codes) {
+    const __m256 factor = all(inverse);
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+      const __m256i words = narrow(rounded(load(x + i), factor), rounded(load(x + i + 8), factor));
+      if constexpr (sizeof(T) == 2) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), words);
+      } else {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i),
+                         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+      }
+    }
+    for (; i < n; ++i) codes[i] = static_cast<T>(_mm_cvtss_si32(_mm_set_ss(x[i] * inverse)));
+  }
+
+  // Runs of four codes a lane, as they lie in a page.
+  struct Pairs {
+    __m256i even, odd;
+  };
+  [[gnu::always_inline]] static Pairs widen(__m256i bytes) {
+    return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
+  }
+  // Written so that the sum stays where it is: compilers otherwise rotate the sums of a block through memory.
+  [[gnu::always_inline]] static __m256i add_pairs(__m256i acc, __m256i b, __m256i a) {
+    asm("vpaddd %1, %0, %0" : "+x"(acc) : "x"(_mm256_madd_epi16(b, a)));
+    return acc;
+  }
+  [[gnu::always_inline]] static __m256i broadcast_pair(const int16_t* a) {
+    int pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    return _mm256_set1_epi32(pair);
+  }
+  struct Codes8 {
+    using Element = int16_t;
+    using A = Pairs;
+    using B = Pairs;
+    using Acc = __m256i;
+    static constexpr bool kCodes = true, kRaw = true;
+    static constexpr int kElements = 4, kLaneBytes = 4;
+    [[gnu::always_inline]] static Acc zero() { return _mm256_setzero_si256(); }
+    [[gnu::always_inline]] static A broadcast(const int16_t* a) { return {broadcast_pair(a), broadcast_pair(a + 2)}; }
+    [[gnu::always_inline]] static B load(const std::byte* b) { return widen(load_bytes(b)); }
+    [[gnu::always_inline]] static Acc add(Acc acc, const B& b, const A& a) {
+      return add_pairs(add_pairs(acc, b.even, a.even), b.odd, a.odd);
+    }
+    [[gnu::always_inline]] static F to_float(Acc acc) { return _mm256_cvtepi32_ps(acc); }
+  };
+  // Pairs of codes as int16 a lane.
+  struct Codes16 {
+    using Element = int16_t;
+    using A = __m256i;
+    using B = __m256i;
+    using Acc = __m256i;
+    static constexpr bool kCodes = true, kRaw = false;
+    static constexpr int kElements = 2, kLaneBytes = 4;
+    [[gnu::always_inline]] static Acc zero() { return _mm256_setzero_si256(); }
+    [[gnu::always_inline]] static A broadcast(const int16_t* a) { return broadcast_pair(a); }
+    [[gnu::always_inline]] static B load(const std::byte* b) { return load_bytes(b); }
+    [[gnu::always_inline]] static Acc add(Acc acc, B b, A a) { return add_pairs(acc, b, a); }
+    [[gnu::always_inline]] static F to_float(Acc acc) { return _mm256_cvtepi32_ps(acc); }
+  };
+  // [steps][lanes][4] codes to [2 steps][lanes][2] int16.
+  static void expand_codes(const std::byte* in, int64_t steps, int64_t lanes, std::byte* out) {
+    for (int64_t step = 0; step < steps; ++step, out += 8 * lanes) {
+      for (int64_t lane = 0; lane < lanes; lane += 8, in += 32) {
+        const Pairs pairs = widen(load_bytes(in));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 4 * lane), pairs.even);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 4 * (lanes + lane)), pairs.odd);
+      }
+    }
+  }
 };
-
-// q times k for Q queries: s[i][j] = fma chain over head_dim.
-template <int Q>
-void scores(const AttendArgs& args, Tile& tile) {
-  __m256 s[Q][kVectors];
-#pragma GCC unroll 8
-  for (int i = 0; i < Q; ++i)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) s[i][v] = _mm256_setzero_ps();
-  const float* q = args.q + tile.first * args.q_stride;
-  const float* k = args.k;
-  for (int64_t d = 0; d < args.head_dim; ++d, k += kPagePositions) {
-    __m256 each[Q];
-#pragma GCC unroll 8
-    for (int i = 0; i < Q; ++i) each[i] = _mm256_broadcast_ss(q + i * args.q_stride + d);
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const __m256 keys = _mm256_loadu_ps(k + 8 * v);
-#pragma GCC unroll 8
-      for (int i = 0; i < Q; ++i) s[i][v] = _mm256_fmadd_ps(each[i], keys, s[i][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < Q; ++i)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) _mm256_store_ps(tile.p[i] + 8 * v, s[i][v]);
-}
-
-// Scores of one query to probabilities; updates m and l, scales what o has.
-void softmax(const AttendArgs& args, int query, float* p) {
-  const __m256i begin = _mm256_set1_epi32(args.begin[query] - 1), end = _mm256_set1_epi32(args.end[query]);
-  const __m256 old = _mm256_set1_ps(args.m[query]),
-               nothing = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xff800000u)));
-  __m256 s[kVectors], counts[kVectors], most = old;
-#pragma GCC unroll 8
-  for (int v = 0; v < kVectors; ++v) {
-    s[v] = _mm256_mul_ps(_mm256_load_ps(p + 8 * v), _mm256_set1_ps(args.scale));
-    if (args.soft_cap != 0.0f) {
-      const __m256 cap = _mm256_set1_ps(args.soft_cap);
-      s[v] = _mm256_mul_ps(cap, tanh8(_mm256_div_ps(s[v], cap)));
-    }
-    const __m256i slot = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * v));
-    counts[v] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(slot, begin), _mm256_cmpgt_epi32(end, slot)));
-    most =
-        _mm256_max_ps(_mm256_blendv_ps(nothing, s[v], counts[v]), most);  // the second operand where the first is NaN
-  }
-  most = _mm256_max_ps(most, _mm256_permute2f128_ps(most, most, 1));
-  most = _mm256_max_ps(most, _mm256_permute_ps(most, 0x4e));
-  most = _mm256_add_ps(_mm256_max_ps(most, _mm256_permute_ps(most, 0xb1)), _mm256_setzero_ps());
-#pragma GCC unroll 8
-  for (int v = 0; v < kVectors; ++v) {
-    s[v] = _mm256_and_ps(exp8(_mm256_sub_ps(s[v], most)), counts[v]);
-    _mm256_store_ps(p + 8 * v, s[v]);
-  }
-  const __m256 keep = exp8(_mm256_sub_ps(old, most));
-  const float sum = sum_lanes(_mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3])));
-  args.m[query] = _mm256_cvtss_f32(most);
-  args.l[query] = _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(args.l[query]), _mm256_castps256_ps128(keep), _mm_set_ss(sum)));
-  float* o = args.o + query * args.o_stride;
-  for (int64_t d = 0; d < args.head_dim; d += 8) {
-    const __m256i lanes = first_lanes(args.head_dim - d < 8 ? args.head_dim - d : 8);
-    _mm256_maskstore_ps(o + d, lanes, _mm256_mul_ps(_mm256_maskload_ps(o + d, lanes), keep));
-  }
-}
-
-// o += p v over positions [begin, end), for Q queries and D vectors of outputs from `d`.
-template <int Q, int D>
-void outputs(const AttendArgs& args, const Tile& tile, int from, int begin, int end, int64_t d) {
-  float* o = args.o + (tile.first + from) * args.o_stride + d;
-  __m256 sum[Q][D];
-#pragma GCC unroll 8
-  for (int i = 0; i < Q; ++i)
-#pragma GCC unroll 8
-    for (int v = 0; v < D; ++v) sum[i][v] = _mm256_loadu_ps(o + i * args.o_stride + 8 * v);
-  for (int64_t j = begin; j < end; ++j) {
-    const float* value = args.v + j * args.head_dim + d;
-    __m256 each[Q];
-#pragma GCC unroll 8
-    for (int i = 0; i < Q; ++i) each[i] = _mm256_broadcast_ss(tile.p[from + i] + j);
-#pragma GCC unroll 8
-    for (int v = 0; v < D; ++v) {
-      const __m256 values = _mm256_loadu_ps(value + 8 * v);
-#pragma GCC unroll 8
-      for (int i = 0; i < Q; ++i) sum[i][v] = _mm256_fmadd_ps(each[i], values, sum[i][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < Q; ++i)
-#pragma GCC unroll 8
-    for (int v = 0; v < D; ++v) _mm256_storeu_ps(o + i * args.o_stride + 8 * v, sum[i][v]);
-}
-
-// The last lanes of a head_dim that is no multiple of 8.
-void last_outputs(const AttendArgs& args, const Tile& tile, int i, int begin, int end, int64_t d) {
-  const __m256i lanes = first_lanes(args.head_dim - d);
-  float* o = args.o + (tile.first + i) * args.o_stride + d;
-  __m256 sum = _mm256_maskload_ps(o, lanes);
-  for (int64_t j = begin; j < end; ++j)
-    sum = _mm256_fmadd_ps(_mm256_broadcast_ss(tile.p[i] + j), _mm256_maskload_ps(args.v + j * args.head_dim + d, lanes),
-                          sum);
-  _mm256_maskstore_ps(o, lanes, sum);
-}
-
-template <int Q>
-void all_outputs(const AttendArgs& args, const Tile& tile, int from, int begin, int end) {
-  if (begin >= end) return;
-  int64_t d = 0;
-  if constexpr (Q == 1)
-    for (; d + 64 <= args.head_dim; d += 64) outputs<1, 8>(args, tile, from, begin, end, d);
-  for (; d + 32 <= args.head_dim; d += 32) outputs<Q, 4>(args, tile, from, begin, end, d);
-  for (; d + 8 <= args.head_dim; d += 8) outputs<Q, 1>(args, tile, from, begin, end, d);
-  if (d < args.head_dim)
-    for (int i = from; i < from + Q; ++i) last_outputs(args, tile, i, begin, end, d);
-}
-
-// Each query sees its own positions in their order: those all share are done together, the others before and after.
-template <int Q>
-void attend_tile(const AttendArgs& args, int first) {
-  Tile tile;
-  tile.first = first;
-  tile.n = Q;
-  scores<Q>(args, tile);
-  int begin = 0, end = kPagePositions;
-  for (int i = 0; i < Q; ++i) {
-    softmax(args, first + i, tile.p[i]);
-    begin = args.begin[first + i] > begin ? args.begin[first + i] : begin;
-    end = args.end[first + i] < end ? args.end[first + i] : end;
-  }
-  if (begin >= end) {
-    for (int i = 0; i < Q; ++i) all_outputs<1>(args, tile, i, args.begin[first + i], args.end[first + i]);
-    return;
-  }
-  for (int i = 0; i < Q; ++i) all_outputs<1>(args, tile, i, args.begin[first + i], begin);
-  all_outputs<Q>(args, tile, 0, begin, end);
-  for (int i = 0; i < Q; ++i) all_outputs<1>(args, tile, i, end, args.end[first + i]);
-}
 
 }  // namespace
 
 void attend(const AttendArgs& args) {
-  int query = 0;
-  while (query < args.n) {
-    if (args.begin[query] >= args.end[query]) {
-      ++query;
-      continue;
-    }
-    int n = 1;  // queries from here that see something
-    while (n < kQueries && query + n < args.n && args.begin[query + n] < args.end[query + n]) ++n;
-    if (n == 3 && query + 4 == args.n) n = 2;  // two and two rather than three and one
-    switch (n) {
-      case 1:
-        attend_tile<1>(args, query);
-        break;
-      case 2:
-        attend_tile<2>(args, query);
-        break;
-      default:
-        attend_tile<3>(args, query);
-        break;
-    }
-    query += n;
-  }
+  if (args.layout.i8) return attend_codes<Lanes>(args);
+  attend_floats<Lanes>(args);
 }
+void merge(const MergeArgs& args) { merge_lanes<Lanes>(args); }
+float quantize_i8(const float* x, int64_t n, int8_t* codes) { return quantize<Lanes>(x, n, 127, codes); }
 
 }  // namespace hearth::cpu::avx2
 

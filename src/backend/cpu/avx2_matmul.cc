@@ -1,32 +1,28 @@
-// Matrix products for AVX2. One column or a few read the planes as they lie; more columns share a panel that was
-// expanded once to bytes. Codes are unsigned bytes times signed activations (maddubs), as many products added in int16
-// as provably fit.
+// Matrix products for AVX2. Up to 8 columns read the planes as they lie; more columns share a panel that was expanded
+// once to bytes. Codes are unsigned bytes times signed activations (maddubs), as many products added in int16 as provably
+// fit.
 #if defined(__x86_64__)
+#include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "backend/cpu/avx2.h"
 #include "backend/cpu/formats.h"
 
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#include "backend/cpu/avx2_planes.h"
+
 namespace hearth::cpu::avx2 {
 namespace {
 
-constexpr int kSteps = kGroup / 4;  // vectors of codes in a group
 constexpr int kActivationMax = 127;
 
-consteval int table_min(const PanelFormat& format) {
-  int least = 0;
-  for (const int8_t value : format.table) least = value < least ? value : least;
-  return least;
-}
-consteval int table_max(const PanelFormat& format) {
-  int most = 0;
-  for (const int8_t value : format.table) most = value > most ? value : most;
-  return most;
-}
-
-// Panels that share each activation when many columns are multiplied.
-constexpr int kExpandedPanels = 2;
 // How the codes of a format are multiplied.
 template <PanelFormat F>
 struct Codes {
@@ -40,182 +36,73 @@ struct Codes {
   static constexpr int kUseful = kFit < kBlockSteps ? kFit : kBlockSteps;
   static constexpr int kAdds = kUseful >= 8 ? 8 : kUseful >= 4 ? 4 : kUseful >= 2 ? 2 : 1;
   static_assert(kAdds * 2 * kActivationMax * kMax <= 32767, "an int16 sum could saturate");
-  static constexpr bool kScaled = F.has_super();
+  static constexpr int kBlocks = F.blocks_per_group();
+  static constexpr bool kSuper = F.has_super();
   static constexpr bool kHasZero = kZero != 0;
-
-  static constexpr std::array<int8_t, 16> shifted_table() {
-    std::array<int8_t, 16> out{};
-    for (size_t i = 0; i < 16; ++i) out[i] = static_cast<int8_t>(F.table[i] + kZero);
-    return out;
-  }
-  alignas(16) static constexpr std::array<int8_t, 16> kTable = shifted_table();
 };
 
-// A group expanded to bytes: the vectors of codes, then what the format needs of these, 32 bytes each.
+// A group expanded to bytes: 8 vectors of codes, then what the format has of: scales of the blocks as int16 pairs, -zero
+// times them, minimums as floats; d and m of the group, or of a header with its first group.
 template <PanelFormat F>
 struct Expanded {
   static constexpr int kScales = 32 * kSteps;
-  static constexpr int kZeros = kScales + (Codes<F>::kScaled ? 32 * F.blocks_per_group() : 0);
-  static constexpr int kMins = kZeros + (Codes<F>::kScaled && Codes<F>::kHasZero ? 32 : 0);
-  static constexpr int kD = kMins + (Codes<F>::kScaled && F.has_min ? 32 : 0);
+  static constexpr int kZeros = kScales + (F.has_super() ? 32 * F.blocks_per_group() : 0);
+  static constexpr int kMins = kZeros + (F.has_super() && Codes<F>::kHasZero ? 32 : 0);
+  static constexpr int kD = kMins + (F.has_super() && F.has_min ? 32 * F.blocks_per_group() : 0);
   static constexpr int kM = kD + 32;
   static constexpr int kBytes = kM + (F.has_min ? 32 : 0);
-  static_assert(kExpandedPanels * kBytes + 64 <= matmul_scratch_bytes(kGroup), "the scratch is too small");
 };
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#endif
-
-using Ints = __m256i;
-using Floats = __m256;
-
-inline Ints load(const void* at) { return _mm256_loadu_si256(static_cast<const Ints*>(at)); }
-inline Ints broadcast_word(const void* at) {
-  int32_t word;
-  std::memcpy(&word, at, sizeof word);
-  return _mm256_set1_epi32(word);
-}
+inline Ints broadcast_word(const void* at) { return _mm256_set1_epi32(word_at(at)); }
 // The compiler may not re-associate sums across this, which would turn a few registers into many and spill them.
 inline void keep_order(Ints& sum) { asm("" : "+x"(sum)); }
-inline __m128i load_8_bytes(const void* at) { return _mm_loadl_epi64(static_cast<const __m128i*>(at)); }
-inline Floats load_halves(const void* at) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(at))); }
-
-// Bits of step j in a plane of `bits` bits, moved to bit position `to`.
-template <int bits, int to>
-inline Ints plane_bits(const std::byte* plane, int j) {
-  const int shift = bits * (j / bits) - to;
-  const Ints mask = _mm256_set1_epi8(static_cast<char>(((1 << bits) - 1) << to));
-  const Ints packed = load(plane + 32 * (j % bits));
-  if (shift == 0) return _mm256_and_si256(packed, mask);
-  return _mm256_and_si256(shift > 0 ? _mm256_srli_epi16(packed, shift) : _mm256_slli_epi16(packed, -shift), mask);
-}
 
 // The codes of step j of a group, ready to be multiplied.
 template <PanelFormat F>
 inline Ints codes_at(const std::byte* planes, int j) {
-  if constexpr (F.bits == 2) {
-    return plane_bits<2, 0>(planes, j);
-  } else if constexpr (F.bits == 3) {
-    return _mm256_or_si256(plane_bits<2, 0>(planes, j), plane_bits<1, 2>(planes + 64, j));
-  } else if constexpr (F.bits == 5) {
-    return _mm256_or_si256(plane_bits<4, 0>(planes, j), plane_bits<1, 4>(planes + 128, j));
-  } else if constexpr (F.bits == 6) {
-    return _mm256_or_si256(plane_bits<4, 0>(planes, j), plane_bits<2, 4>(planes + 128, j));
-  } else if constexpr (F.bits == 8) {
-    return load(planes + 32 * j);
-  } else {
-    const Ints code = plane_bits<4, 0>(planes, j);
-    if constexpr (!F.has_table) return code;
-    const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(&Codes<F>::kTable));
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), code);
-  }
+  const Ints code = stored_codes<F>(planes, j);
+  if constexpr (F.has_table) return from_table<F, Codes<F>::kZero>(code);
+  return code;
 }
 
-// The integer scales and minimums of a group as pairs of int16, one pair a row: operands of madd.
-struct Pairs {
-  Ints scales[2];
-  Ints zeros;  // -zero times the scale of either half, for the sums of either half
-  Ints mins;
-};
-
+// The integer scales of two blocks as pairs of int16, one pair a row: operands of madd.
 template <PanelFormat F>
-inline Ints widen_pairs(const std::byte* first, const std::byte* second) {
+inline Ints scale_pairs(const std::byte* first, const std::byte* second) {
   const __m128i pairs = _mm_unpacklo_epi8(load_8_bytes(first), load_8_bytes(second));
   return F.scale == ScaleKind::kSuperI8 ? _mm256_cvtepi8_epi16(pairs) : _mm256_cvtepu8_epi16(pairs);
 }
-
 template <PanelFormat F>
-inline Pairs pairs_of_group(const std::byte* group) {
-  Pairs out{};
-  if constexpr (Codes<F>::kScaled) {
-    const std::byte* second = group + (F.block == 16 ? kPanelRows : 0);
-    out.scales[0] = widen_pairs<F>(group, group);
-    if constexpr (F.block == 16) out.scales[1] = widen_pairs<F>(second, second);
-    if constexpr (Codes<F>::kHasZero)
-      out.zeros = _mm256_mullo_epi16(widen_pairs<F>(group, second), _mm256_set1_epi16(-Codes<F>::kZero));
-    if constexpr (F.has_min) {
-      const std::byte* mins = group + F.blocks_per_group() * kPanelRows;
-      const std::byte* second_mins = mins + (F.block == 16 ? kPanelRows : 0);
-      out.mins = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(load_8_bytes(mins), load_8_bytes(second_mins)));
+inline Ints scales_of(const std::byte* group, int block) {
+  return scale_pairs<F>(group + block * kPanelRows, group + block * kPanelRows);
+}
+// -zero times the scale of either half of the group, for the sums of the activations of either half.
+template <PanelFormat F>
+inline Ints zeros_of(const std::byte* group) {
+  const Ints zero = _mm256_set1_epi16(-Codes<F>::kZero);
+  if constexpr (!F.has_super()) return zero;
+  return _mm256_mullo_epi16(scale_pairs<F>(group, group + (F.block == 16 ? kPanelRows : 0)), zero);
+}
+
+// `groups` groups of a panel to bytes.
+template <PanelFormat F>
+void expand(const std::byte* panel, int64_t groups, std::byte* to) {
+  using E = Expanded<F>;
+  auto put = [](std::byte* at, Ints values) { _mm256_store_si256(reinterpret_cast<Ints*>(at), values); };
+  for (int64_t g = 0; g < groups; ++g, panel += F.group_bytes(), to += E::kBytes) {
+    if (!F.has_super() || g % kSuperGroups == 0) {
+      const Factors factors = factors_at<F>(panel);
+      put(to + E::kD, _mm256_castps_si256(factors.d));
+      if constexpr (F.has_min) put(to + E::kM, _mm256_castps_si256(factors.m));
+      panel += F.super_header_bytes();
     }
-  } else {
-    if constexpr (Codes<F>::kHasZero) out.zeros = _mm256_set1_epi16(-Codes<F>::kZero);
-    if constexpr (F.has_min) out.mins = _mm256_set1_epi16(1);
-  }
-  return out;
-}
-
-struct Factors {
-  Floats d, m;
-};
-
-// 2^(e - 128) of 8 bytes; the two smallest are subnormal.
-inline Floats exponents(const void* at) {
-  const Ints e = _mm256_cvtepu8_epi32(load_8_bytes(at));
-  const Ints normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-  const Ints tiny = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
-  return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, tiny, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
-}
-
-// From a group (or the header of a format with super scales).
-template <PanelFormat F>
-inline Factors factors_at(const std::byte* at) {
-  Factors out{};
-  out.d = F.scale == ScaleKind::kE8M0 ? exponents(at) : load_halves(at);
-  if constexpr (F.has_min) {
-    out.m = load_halves(at + 2 * kPanelRows);
-    if constexpr (Codes<F>::kScaled) out.m = _mm256_xor_ps(out.m, _mm256_set1_ps(-0.0f));
-  }
-  return out;
-}
-
-// Whole panel to bytes.
-template <PanelFormat F>
-void expand(const std::byte* panel, int64_t k, std::byte* to) {
-  Factors factors{};
-  for (int64_t g = 0; g < k / kGroup; ++g, panel += F.group_bytes(), to += Expanded<F>::kBytes) {
-    if constexpr (Codes<F>::kScaled) {
-      if (g % kSuperGroups == 0) {
-        factors = factors_at<F>(panel);
-        panel += F.super_header_bytes();
-      }
-    } else {
-      factors = factors_at<F>(panel);
-    }
-    const std::byte* planes = panel + F.group_scales_bytes();
 #pragma GCC unroll 8
-    for (int j = 0; j < kSteps; ++j) _mm256_store_si256(reinterpret_cast<Ints*>(to + 32 * j), codes_at<F>(planes, j));
-    if constexpr (Codes<F>::kScaled) {
-      const Pairs pairs = pairs_of_group<F>(panel);
-      for (int block = 0; block < F.blocks_per_group(); ++block)
-        _mm256_store_si256(reinterpret_cast<Ints*>(to + Expanded<F>::kScales + 32 * block), pairs.scales[block]);
-      if constexpr (Codes<F>::kHasZero)
-        _mm256_store_si256(reinterpret_cast<Ints*>(to + Expanded<F>::kZeros), pairs.zeros);
-      if constexpr (F.has_min) _mm256_store_si256(reinterpret_cast<Ints*>(to + Expanded<F>::kMins), pairs.mins);
+    for (int j = 0; j < kSteps; ++j) put(to + 32 * j, codes_at<F>(panel + F.group_scales_bytes(), j));
+    if constexpr (!F.has_super()) continue;
+    for (int block = 0; block < F.blocks_per_group(); ++block) {
+      put(to + E::kScales + 32 * block, scales_of<F>(panel, block));
+      if constexpr (F.has_min) put(to + E::kMins + 32 * block, _mm256_castps_si256(block_min<F>(panel, block)));
     }
-    _mm256_store_ps(reinterpret_cast<float*>(to + Expanded<F>::kD), factors.d);
-    if constexpr (F.has_min) _mm256_store_ps(reinterpret_cast<float*>(to + Expanded<F>::kM), factors.m);
-  }
-}
-
-// Adds bias and what was there, and writes the rows that exist.
-inline void finish(const MatmulArgs& args, int64_t panel, int64_t column, Floats sum) {
-  const int64_t row = panel * kPanelRows;
-  float* out = args.out + column * args.out_stride + row;
-  if (row + kPanelRows <= args.rows) {
-    if (args.epilogue.bias) sum = _mm256_add_ps(sum, _mm256_loadu_ps(args.epilogue.bias + row));
-    if (args.epilogue.accumulate) sum = _mm256_add_ps(_mm256_loadu_ps(out), sum);
-    return _mm256_storeu_ps(out, sum);
-  }
-  alignas(32) float lanes[kPanelRows];
-  _mm256_store_ps(lanes, sum);
-  for (int64_t i = 0; i < args.rows - row; ++i) {
-    const float value = args.epilogue.bias ? lanes[i] + args.epilogue.bias[row + i] : lanes[i];
-    out[i] = args.epilogue.accumulate ? out[i] + value : value;
+    if constexpr (Codes<F>::kHasZero) put(to + E::kZeros, zeros_of<F>(panel));
   }
 }
 
@@ -223,41 +110,46 @@ inline void finish(const MatmulArgs& args, int64_t panel, int64_t column, Floats
 template <PanelFormat F, bool kPlanes, int P, int C>
 struct Tile {
   using Code = Codes<F>;
-  static constexpr int64_t kBytes = kPlanes ? F.group_bytes() : Expanded<F>::kBytes;
+  using E = Expanded<F>;
+  static constexpr int64_t kBytes = kPlanes ? F.group_bytes() : E::kBytes;
 
   const std::byte* at[P];
   const int8_t* x;
   const float* dx;
+  const float* scaled_sums;
   const int16_t* sums;
-  int64_t k;
+  int64_t k, m;
   Floats acc[P][C];
-  Factors factors[P];
+  Floats s[P][C], t[P][C];  // of the 256 elements under one header
 
+  explicit Tile(const QuantizedRows& xq)
+      : x(xq.codes), dx(xq.scales), scaled_sums(xq.scaled_sums), sums(xq.sums), k(xq.k), m(xq.m) {}
+
+  static Floats floats_at(const std::byte* from) { return _mm256_load_ps(reinterpret_cast<const float*>(from)); }
   Ints codes(int p, int j) const {
     if constexpr (kPlanes) return codes_at<F>(at[p] + F.group_scales_bytes(), j);
     return load(at[p] + 32 * j);
   }
   Ints scale(int p, int block) const {
-    if constexpr (!Code::kScaled) return _mm256_set1_epi16(1);
-    if constexpr (kPlanes) return pairs_of_group<F>(at[p]).scales[block];
-    return load(at[p] + Expanded<F>::kScales + 32 * block);
+    if constexpr (!Code::kSuper) return _mm256_set1_epi16(1);
+    if constexpr (kPlanes) return scales_of<F>(at[p], block);
+    return load(at[p] + E::kScales + 32 * block);
   }
   Ints zeros(int p) const {
-    if constexpr (kPlanes || !Code::kScaled) return pairs_of_group<F>(at[p]).zeros;
-    return load(at[p] + Expanded<F>::kZeros);
+    if constexpr (kPlanes || !Code::kSuper) return zeros_of<F>(at[p]);
+    return load(at[p] + E::kZeros);
   }
-  Ints mins(int p) const {
-    if constexpr (kPlanes || !Code::kScaled) return pairs_of_group<F>(at[p]).mins;
-    return load(at[p] + Expanded<F>::kMins);
+  Floats min(int p, int block) const {
+    if constexpr (kPlanes) return block_min<F>(at[p], block);
+    return floats_at(at[p] + E::kMins + 32 * block);
   }
-  Factors group_factors(int p) const {
-    if constexpr (kPlanes) return Code::kScaled ? factors[p] : factors_at<F>(at[p]);
+  static Factors factors(const std::byte* from) {
+    if constexpr (kPlanes) return factors_at<F>(from);
     Factors out{};
-    out.d = _mm256_load_ps(reinterpret_cast<const float*>(at[p] + Expanded<F>::kD));
-    if constexpr (F.has_min) out.m = _mm256_load_ps(reinterpret_cast<const float*>(at[p] + Expanded<F>::kM));
+    out.d = floats_at(from + E::kD);
+    if constexpr (F.has_min) out.m = floats_at(from + E::kM);
     return out;
   }
-
   static Ints product(Ints w, Ints magnitude, Ints b) {
     return Code::kSigned ? _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(b, w)) : _mm256_maddubs_epi16(w, b);
   }
@@ -295,137 +187,179 @@ struct Tile {
     }
   }
 
+  Floats block_sum(int c, int block) const {
+    if constexpr (F.block == kGroup) return _mm256_broadcast_ss(scaled_sums + c);
+    return _mm256_set1_ps(static_cast<float>(sums[2 * c + block]) * dx[c]);
+  }
+
+  void add_mins(int p) {
+#pragma GCC unroll 2
+    for (int block = 0; block < Code::kBlocks; ++block) {
+      const Floats least = min(p, block);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) t[p][c] = _mm256_fmadd_ps(least, block_sum(c, block), t[p][c]);
+    }
+  }
+
   void add_group() {
     Ints isum[P][C];
 #pragma GCC unroll 8
     for (int first = 0; first < kSteps; first += Code::kAdds) add_steps(first, isum);
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
-      const Factors factor = group_factors(p);
-      Ints zero{}, min{};
+      Ints zero{};
       if constexpr (Code::kHasZero) zero = zeros(p);
-      if constexpr (F.has_min) min = mins(p);
+      const Factors factor = Code::kSuper ? Factors{} : factors(at[p]);
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
-        const Floats step = _mm256_broadcast_ss(dx + c * (k / kGroup));
+        const Floats step = _mm256_broadcast_ss(dx + c);
         if constexpr (Code::kHasZero)
-          isum[p][c] = _mm256_add_epi32(isum[p][c], _mm256_madd_epi16(broadcast_word(sums + c * (k / 16)), zero));
-        acc[p][c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[p][c]), _mm256_mul_ps(factor.d, step), acc[p][c]);
-        if constexpr (F.has_min) {
-          const Floats msum = _mm256_cvtepi32_ps(_mm256_madd_epi16(broadcast_word(sums + c * (k / 16)), min));
-          acc[p][c] = _mm256_fmadd_ps(msum, _mm256_mul_ps(factor.m, step), acc[p][c]);
+          isum[p][c] = _mm256_add_epi32(isum[p][c], _mm256_madd_epi16(broadcast_word(sums + 2 * c), zero));
+        const Floats sum = _mm256_cvtepi32_ps(isum[p][c]);
+        if constexpr (Code::kSuper) {
+          s[p][c] = _mm256_fmadd_ps(sum, step, s[p][c]);
+        } else {
+          acc[p][c] = _mm256_fmadd_ps(sum, _mm256_mul_ps(factor.d, step), acc[p][c]);
+          if constexpr (F.has_min) acc[p][c] = _mm256_fmadd_ps(factor.m, block_sum(c, 0), acc[p][c]);
         }
       }
+      if constexpr (Code::kSuper && F.has_min) add_mins(p);
     }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) at[p] += kBytes;
+    x += kGroup;
+    dx += m;
+    scaled_sums += m;
+    sums += 2 * m;
   }
 
-  void next_group() {
+  void add_super_group() {
+    Factors factor[P];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
-      at[p] += kBytes;
+      factor[p] = factors(at[p]);
+      if constexpr (kPlanes) at[p] += F.super_header_bytes();
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) s[p][c] = t[p][c] = _mm256_setzero_ps();
     }
-    x += kGroup;
-    dx += 1;
-    sums += 2;
+#pragma GCC unroll 1
+    for (int i = 0; i < kSuperGroups; ++i) add_group();
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) {
+        acc[p][c] = _mm256_fmadd_ps(s[p][c], factor[p].d, acc[p][c]);
+        if constexpr (F.has_min) acc[p][c] = _mm256_fmadd_ps(t[p][c], factor[p].m, acc[p][c]);
+      }
+    }
   }
 
-  void run(const MatmulArgs& args, int64_t panel, int64_t column) {
-    k = args.k;
-    x = args.xq.codes + column * k;
-    dx = args.xq.scales + column * (k / kGroup);
-    sums = args.xq.sums + column * (k / 16);
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) acc[p][c] = _mm256_setzero_ps();
-    constexpr int kInner = kPlanes && Code::kScaled ? kSuperGroups : 1;
-    for (int64_t g = 0; g < k / kGroup; g += kInner) {
-      if constexpr (kInner > 1) {
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) {
-          factors[p] = factors_at<F>(at[p]);
-          at[p] += F.super_header_bytes();
-        }
-      }
+  // Onto acc, for `groups` groups.
+  void add_groups(int64_t groups) {
+    if constexpr (Code::kSuper) {
+      for (int64_t g = 0; g < groups; g += kSuperGroups) add_super_group();
+    } else {
 #pragma GCC unroll 1
-      for (int i = 0; i < kInner; ++i) {
-        add_group();
-        next_group();
-      }
+      for (int64_t g = 0; g < groups; ++g) add_group();
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) finish(args, panel + p, column + c, acc[p][c]);
   }
 };
 
+// Panel after panel: the hardware follows one stream through memory at full speed, two at half.
 template <PanelFormat F, int C>
-void planes_tile(const MatmulArgs& args, int64_t panel, int64_t column) {
-  Tile<F, true, 1, C> tile;
-  tile.at[0] = args.panels + panel * args.panel_stride;
-  tile.run(args, panel, column);
-}
-
-template <PanelFormat F, int P, int C>
-void expanded_tile(const MatmulArgs& args, int64_t panel, int64_t column) {
-  Tile<F, false, P, C> tile;
-  for (int p = 0; p < P; ++p) tile.at[p] = args.scratch + p * (args.k / kGroup) * Expanded<F>::kBytes;
-  tile.run(args, panel, column);
-}
-
-// Columns [begin, end) of P panels from `panel`, expanded.
-template <PanelFormat F, int P>
-void expanded_columns(const MatmulArgs& args, int64_t panel, int begin, int end) {
-  constexpr int C = 4;
-  for (int p = 0; p < P; ++p)
-    expand<F>(args.panels + (panel + p) * args.panel_stride, args.k,
-              args.scratch + p * (args.k / kGroup) * Expanded<F>::kBytes);
-  int column = begin;
-  for (; column + C <= end; column += C) expanded_tile<F, P, C>(args, panel, column);
-  switch (end - column) {
-    case 3:
-      return expanded_tile<F, P, 3>(args, panel, column);
-    case 2:
-      return expanded_tile<F, P, 2>(args, panel, column);
-    case 1:
-      return expanded_tile<F, P, 1>(args, panel, column);
-    default:
-      return;
+void planes_columns(const MatmulArgs& args) {
+  for (int64_t panel = args.panel_begin; panel < args.panel_end; ++panel) {
+    Tile<F, true, 1, C> tile(args.xq);
+    tile.at[0] = args.panels + panel * args.panel_stride;
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) tile.acc[0][c] = _mm256_setzero_ps();
+    tile.add_groups(args.k / kGroup);
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) finish(args, panel, c, tile.acc[0][c]);
   }
 }
 
-// Panel after panel: the hardware follows one stream through memory at full speed, two at half.
-template <PanelFormat F, int C>
-void planes_panels(const MatmulArgs& args) {
-  for (int64_t panel = args.panel_begin; panel < args.panel_end; ++panel) planes_tile<F, C>(args, panel, 0);
+// A stretch of K of some panels, expanded.
+struct Stretch {
+  int64_t panel, first, length;
+  float* sums;  // [column of the block][panel][8]: where sums wait for the next stretch
+  const std::byte* expanded;
+};
+
+template <PanelFormat F, int P, int C>
+void expanded_tile(const MatmulArgs& args, const Stretch& stretch, int64_t column, float* waiting) {
+  Tile<F, false, P, C> tile(args.xq.from_row(column).from_column(stretch.first));
+  const int64_t groups = stretch.length / kGroup;
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    tile.at[p] = stretch.expanded + p * groups * Expanded<F>::kBytes;
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c)
+      tile.acc[p][c] = stretch.first == 0 ? _mm256_setzero_ps() : _mm256_load_ps(waiting + kPanelRows * (P * c + p));
+  }
+  tile.add_groups(groups);
+  const bool ends = stretch.first + stretch.length == args.k;
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {
+      if (ends) {
+        finish(args, stretch.panel + p, column + c, tile.acc[p][c]);
+      } else {
+        _mm256_store_ps(waiting + kPanelRows * (P * c + p), tile.acc[p][c]);
+      }
+    }
+  }
 }
 
-// Columns whose activations stay in the second-level cache while panels stream past.
-constexpr int64_t kColumnsBytes = 192 * 1024;
+// Columns [begin, end) of P panels from `panel` on.
+template <PanelFormat F, int P>
+void expanded_columns(const MatmulArgs& args, int64_t panel, int64_t begin, int64_t end, const Blocks& blocks) {
+  auto* sums = reinterpret_cast<float*>(args.scratch);
+  std::byte* expanded = args.scratch + blocks.columns * P * kPanelRows * 4;
+  for (int64_t first = 0; first < args.k; first += blocks.stretch) {
+    const Stretch stretch{panel, first, std::min(blocks.stretch, args.k - first), sums, expanded};
+    const int64_t groups = stretch.length / kGroup;
+    for (int p = 0; p < P; ++p)
+      expand<F>(args.panels + (panel + p) * args.panel_stride + F.panel_bytes(first), groups,
+                expanded + p * groups * Expanded<F>::kBytes);
+    int64_t column = begin;
+    auto waiting = [&] { return sums + P * kPanelRows * (column - begin); };
+    for (; column + 4 <= end; column += 4) expanded_tile<F, P, 4>(args, stretch, column, waiting());
+    if (column + 2 <= end) expanded_tile<F, P, 2>(args, stretch, column, waiting()), column += 2;
+    if (column < end) expanded_tile<F, P, 1>(args, stretch, column, waiting());
+  }
+}
 
 template <PanelFormat F>
 void matmul(const PanelFormat&, const MatmulArgs& args) {
   switch (args.m) {
     case 1:
-      return planes_panels<F, 1>(args);
+      return planes_columns<F, 1>(args);
     case 2:
-      return planes_panels<F, 2>(args);
+      return planes_columns<F, 2>(args);
     case 3:
-      return planes_panels<F, 3>(args);
+      return planes_columns<F, 3>(args);
     case 4:
-      return planes_panels<F, 4>(args);
+      return planes_columns<F, 4>(args);
+    case 5:
+      return planes_columns<F, 5>(args);
+    case 6:
+      return planes_columns<F, 6>(args);
+    case 7:
+      return planes_columns<F, 7>(args);
+    case 8:
+      return planes_columns<F, 8>(args);
     default:
       break;
   }
-  constexpr int P = kExpandedPanels;
-  const int64_t fit = kColumnsBytes / args.k / 4 * 4;
-  const int block = static_cast<int>(fit < 16 ? 16 : fit > 128 ? 128 : fit);
-  for (int begin = 0; begin < args.m; begin += block) {
-    const int end = begin + block < args.m ? begin + block : args.m;
+  constexpr int P = 2;  // panels that share each activation
+  const Blocks blocks = blocks_of(args.k);
+  for (int64_t begin = 0; begin < args.m; begin += blocks.columns) {
+    const int64_t end = std::min<int64_t>(begin + blocks.columns, args.m);
     int64_t panel = args.panel_begin;
-    for (; panel + P <= args.panel_end; panel += P) expanded_columns<F, P>(args, panel, begin, end);
-    for (; panel < args.panel_end; ++panel) expanded_columns<F, 1>(args, panel, begin, end);
+    for (; panel + P <= args.panel_end; panel += P) expanded_columns<F, P>(args, panel, begin, end, blocks);
+    if (panel < args.panel_end) expanded_columns<F, 1>(args, panel, begin, end, blocks);
   }
 }
 

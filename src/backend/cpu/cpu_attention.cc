@@ -1,115 +1,84 @@
 // KV pages and attention on the CPU.
 //
-// A page of one layer holds, per KV head, keys [head_dim][32] then values [32][head_dim]; i8 pages add 32 float scales after
-// each. Keys lie with positions side by side, so that scores come out as lanes without sums across lanes.
-//
-// A query's result is defined by its position alone ("one answer"): pages in order, in segments of kSegmentPages that start from
-// nothing and are merged in order. So segments can run on different threads (decoding a long context) or one after the other
-// (prefill), and batch mix, chunking and thread count change nothing.
+// A query's result is defined by its position alone ("one answer"): pages in order, in segments of kSegmentPages that
+// start from nothing and are merged in order. So segments can run on different threads (decoding a long context) or
+// one after the other (prefill), and batch mix, chunking and thread count change nothing.
 #include <algorithm>
-#include <bit>
-#include <cmath>
+#include <array>
+#include <atomic>
 #include <cstring>
-#include <limits>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/math8.h"
 #include "base/check.h"
 
 namespace hearth::cpu {
 namespace {
 
+static_assert(kPagePositions == kKvPagePositions);
 constexpr int kSegmentPages = 8;
 constexpr int kSegmentPositions = kSegmentPages * kPagePositions;
-constexpr int64_t kTileFloats =
-    8192;  // queries of a tile: 32 KiB, so that they and one page stay in a first- or second-level cache
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
+// Queries of a tile: 32 KiB, so that they, their outputs and one page stay in a second-level cache.
+constexpr int64_t kTileFloats = 8192;
 
-// Byte offsets within one KV head's part of a page.
-struct HeadLayout {
-  explicit HeadLayout(const KvLayer& layer)
-      : i8(layer.type == KvType::kI8),
-        half(int64_t{layer.head_dim} * kPagePositions * (i8 ? 1 : 2) + (i8 ? kPagePositions * 4 : 0)) {}
-  bool i8;
-  int64_t half;  // bytes of the keys (codes, then scales); the values' are as many
-  [[nodiscard]] int64_t bytes() const { return 2 * half; }
-  [[nodiscard]] int64_t scales(const KvLayer& layer) const { return int64_t{layer.head_dim} * kPagePositions; }
-};
+// Up to so many rows of a sequence, its segments are shared out; beyond, its tiles are.
+constexpr int kFewTokens = 8;
+
+PageLayout layout_of(const KvLayer& layer) { return {layer.type == KvType::kI8, layer.head_dim}; }
 
 std::byte* head_data(const KvLayer& layer, int32_t page, int head) {
-  return data(*layer.buffer) + page * layer.page_stride + layer.offset + head * HeadLayout(layer).bytes();
+  return data(*layer.buffer) + page * layer.page_stride + layer.offset + head * layout_of(layer).bytes();
 }
 
-// One row of head_dim floats into slot `slot`; `stride` between its elements: 32 for keys, 1 for values.
-void write_i8(const float* from, int head_dim, int64_t first, int64_t stride, int8_t* codes, float* scale) {
-  uint32_t bits = 0;  // as integers, magnitudes compare the same and NaN is above all
-  for (int d = 0; d < head_dim; ++d) bits = std::max(bits, std::bit_cast<uint32_t>(from[d]) & 0x7fffffffu);
-  const auto largest = std::bit_cast<float>(bits);
-  const bool usable = std::isfinite(largest) && largest >= kQuantizeMin;  // below it, 127 / largest is infinite
-  *scale = usable ? largest / 127.0f : std::isfinite(largest) ? 0.0f : std::numeric_limits<float>::quiet_NaN();
-  const float inverse = usable ? 127.0f / largest : 0.0f;
-  for (int d = 0; d < head_dim; ++d)
-    codes[first + d * stride] = usable ? static_cast<int8_t>(std::nearbyint(from[d] * inverse)) : int8_t{0};
+// One position's key and value of one KV head.
+void write_halves(const Kernels& kernels, const PageLayout& layout, const float* k, const float* v, int slot,
+                  uint16_t* scratch, std::byte* page) {
+  const int64_t dim = layout.head_dim;
+  kernels.f32_to_f16(k, dim, scratch);
+  auto* keys = reinterpret_cast<uint16_t*>(page) + slot;
+  for (int64_t d = 0; d < dim; ++d) keys[d * kPagePositions] = scratch[d];
+  kernels.f32_to_f16(v, dim, reinterpret_cast<uint16_t*>(page + layout.values()) + int64_t{slot} * layout.padded());
 }
 
-void write_row(const Kernels& kernels, const KvLayer& layer, const float* k, const float* v, int32_t page, int slot,
-               uint16_t* scratch) {
-  const HeadLayout layout(layer);
-  const int hd = layer.head_dim;
-  for (int head = 0; head < layer.n_kv_heads; ++head, k += hd, v += hd) {
-    std::byte* keys = head_data(layer, page, head);
-    std::byte* values = keys + layout.half;
-    if (layout.i8) {
-      write_i8(k, hd, slot, kPagePositions, reinterpret_cast<int8_t*>(keys),
-               reinterpret_cast<float*>(keys + layout.scales(layer)) + slot);
-      write_i8(v, hd, int64_t{slot} * hd, 1, reinterpret_cast<int8_t*>(values),
-               reinterpret_cast<float*>(values + layout.scales(layer)) + slot);
-      continue;
-    }
-    kernels.f32_to_f16(k, hd, scratch);
-    auto* to = reinterpret_cast<uint16_t*>(keys) + slot;
-    for (int d = 0; d < hd; ++d) to[d * kPagePositions] = scratch[d];
-    kernels.f32_to_f16(v, hd, reinterpret_cast<uint16_t*>(values) + int64_t{slot} * hd);
+void write_codes(const Kernels& kernels, const PageLayout& layout, const float* k, const float* v, int slot,
+                 int8_t* scratch, std::byte* page) {
+  const int64_t dim = layout.head_dim;
+  std::fill(scratch + dim, scratch + layout.padded(), int8_t{0});
+  reinterpret_cast<float*>(page + layout.key_scales())[slot] = kernels.quantize_i8(k, dim, scratch);
+  for (int64_t four = 0; four < layout.fours(); ++four) {
+    const int8_t* c = scratch + 4 * four;
+    const int8_t in_order[4] = {c[0], c[2], c[1], c[3]};
+    std::memcpy(page + (four * kPagePositions + slot) * 4, in_order, sizeof in_order);
   }
+  reinterpret_cast<float*>(page + layout.value_scales())[slot] = kernels.quantize_i8(v, dim, scratch);
+  auto* values = reinterpret_cast<int8_t*>(page + layout.values()) + int64_t{slot / 4} * layout.padded() * 4;
+  for (int64_t d = 0; d < dim; ++d) values[4 * d + kPlaceInFour[slot % 4]] = scratch[d];
 }
 
 // Running state of n queries: maximum, sum, output.
 struct Partial {
   float *m, *l, *o;
-  static int64_t floats(int64_t n, int head_dim) { return n * (2 + head_dim); }
+  static int64_t floats(int64_t n, int padded) { return n * (2 + padded); }
   static Partial at(float* memory, int64_t n) { return {memory, memory + n, memory + 2 * n}; }
-  void clear(int n, int head_dim) const {
-    std::fill(m, m + n, kNothing);
+  void clear(int n, int padded) const {
+    std::fill(m, m + n, kNoScore);
     std::fill(l, l + n, 0.0f);
-    std::fill(o, o + int64_t{n} * head_dim, 0.0f);
+    std::fill(o, o + int64_t{n} * padded, 0.0f);
   }
 };
 
-// Adds a finished segment to the total: the recurrence of attend(), with a segment in the place of a page.
-void merge(const Partial& total, const Partial& segment, int n, int head_dim) {
-  for (int i = 0; i < n; ++i) {
-    if (segment.m[i] == kNothing) continue;
-    const float m = std::max(total.m[i], segment.m[i]);
-    const float keep = exp_f32(total.m[i] - m), take = exp_f32(segment.m[i] - m);
-    float* to = total.o + int64_t{i} * head_dim;
-    const float* from = segment.o + int64_t{i} * head_dim;
-    total.l[i] = total.l[i] * keep + segment.l[i] * take;
-    for (int d = 0; d < head_dim; ++d) to[d] = to[d] * keep + from[d] * take;
-    total.m[i] = m;
-  }
-}
-
-// Queries of one sequence and one KV head: tokens [first, first + count) of the sequence's rows, all heads of the group each.
+// Queries of one sequence and one KV head: tokens [first, first + count) of the sequence's rows, all heads of the
+// group each.
 struct Tile {
   const Kernels* kernels;
   const KvLayer* layer;
   const SequenceRows* sequence;
   const AttentionParams* params;
   int kv_head, first, count, group;
-  float* memory;
+  int segments_ahead;  // from a segment to the one this thread is likely to do next
+  std::byte* memory;
 
   [[nodiscard]] int n() const { return count * group; }
-  [[nodiscard]] int head_dim() const { return layer->head_dim; }
+  [[nodiscard]] int padded() const { return layout_of(*layer).padded(); }
   [[nodiscard]] int position(int token) const { return sequence->position + first + token; }
   [[nodiscard]] int first_key(int token) const {
     return params->window > 0 ? std::max(0, position(token) - params->window + 1) : 0;
@@ -117,73 +86,90 @@ struct Tile {
   [[nodiscard]] int first_segment() const { return first_key(0) / kSegmentPositions; }
   [[nodiscard]] int end_segment() const { return position(count - 1) / kSegmentPositions + 1; }
 
-  // Scratch: queries, keys and values of a page, ranges.
-  static int64_t scratch_floats(int64_t n, int head_dim) {
-    return n * head_dim + 2 * int64_t{head_dim} * kPagePositions + 2 * n;
+  // Scratch: the kernel's, queries, two states, ranges; all of it multiples of 64 bytes up to the queries.
+  static int64_t kernel_bytes(const PageLayout& layout, int64_t n) {
+    return (attend_scratch_bytes(layout, n) + 63) / 64 * 64;
   }
-  [[nodiscard]] float* queries() const { return memory; }
-  [[nodiscard]] float* keys() const { return memory + int64_t{n()} * head_dim(); }
-  [[nodiscard]] float* values() const { return keys() + int64_t{head_dim()} * kPagePositions; }
-  [[nodiscard]] int* begins() const { return reinterpret_cast<int*>(values() + int64_t{head_dim()} * kPagePositions); }
-  [[nodiscard]] int* ends() const { return begins() + n(); }
+  static int64_t scratch_bytes(const PageLayout& layout, int64_t n) {
+    return kernel_bytes(layout, n) + 4 * (n * layout.padded() + 2 * Partial::floats(n, layout.padded()) + 2 * n) + 64;
+  }
+  [[nodiscard]] float* queries() const {
+    return reinterpret_cast<float*>(memory + kernel_bytes(layout_of(*layer), n()));
+  }
+  [[nodiscard]] Partial state(int index) const {
+    return Partial::at(queries() + int64_t{n()} * padded() + index * Partial::floats(n(), padded()), n());
+  }
+  [[nodiscard]] int* ranges() const { return reinterpret_cast<int*>(state(2).m); }
 
   void load_queries(const Rows& q) const {
-    const int hd = head_dim();
+    const int64_t dim = layer->head_dim;
+    float* to = queries();
     for (int t = 0; t < count; ++t) {
-      const float* from = floats(q) + (sequence->first_row + first + t) * q.stride + int64_t{kv_head} * group * hd;
-      std::memcpy(queries() + int64_t{t} * group * hd, from, static_cast<size_t>(group * hd) * sizeof(float));
-    }
-  }
-
-  void load_page(int32_t page) const {
-    const HeadLayout layout(*layer);
-    const int64_t n = int64_t{head_dim()} * kPagePositions;
-    const std::byte* k = head_data(*layer, page, kv_head);
-    const std::byte* v = k + layout.half;
-    if (layout.i8) {
-      kernels->i8_keys_to_f32(reinterpret_cast<const int8_t*>(k), reinterpret_cast<const float*>(k + n), n, keys());
-      kernels->i8_values_to_f32(reinterpret_cast<const int8_t*>(v), reinterpret_cast<const float*>(v + n), head_dim(),
-                                n, values());
-    } else {
-      kernels->f16_to_f32(reinterpret_cast<const uint16_t*>(k), n, keys());
-      kernels->f16_to_f32(reinterpret_cast<const uint16_t*>(v), n, values());
-    }
-  }
-
-  void attend_segment(int segment, const Partial& state) const {
-    const int last = position(count - 1);
-    const int end_page = std::min((segment + 1) * kSegmentPages, last / kPagePositions + 1);
-    for (int page = std::max(segment * kSegmentPages, first_key(0) / kPagePositions); page < end_page; ++page) {
-      const int start = page * kPagePositions;
-      for (int i = 0; i < n(); ++i) {
-        begins()[i] = std::clamp(first_key(i / group) - start, 0, kPagePositions);
-        ends()[i] = std::clamp(position(i / group) + 1 - start, 0, kPagePositions);
+      const float* from = floats(q) + (sequence->first_row + first + t) * q.stride + kv_head * group * dim;
+      for (int h = 0; h < group; ++h, from += dim, to += padded()) {
+        std::memcpy(to, from, static_cast<size_t>(dim) * sizeof(float));
+        std::fill(to + dim, to + padded(), 0.0f);
       }
-      load_page(sequence->pages[static_cast<size_t>(page)]);
-      kernels->attend({.q = queries(),
-                       .q_stride = head_dim(),
-                       .n = n(),
-                       .head_dim = head_dim(),
-                       .k = keys(),
-                       .v = values(),
-                       .begin = begins(),
-                       .end = ends(),
-                       .scale = params->scale,
-                       .soft_cap = params->soft_cap,
-                       .m = state.m,
-                       .l = state.l,
-                       .o = state.o,
-                       .o_stride = head_dim()});
     }
+  }
+
+  void attend_segment(int segment, const Partial& to) const {
+    to.clear(n(), padded());
+    const int begin_page = std::max(segment * kSegmentPages, first_key(0) / kPagePositions);
+    const int end_page = std::min((segment + 1) * kSegmentPages, position(count - 1) / kPagePositions + 1);
+    std::array<const std::byte*, kSegmentPages + kPagesAhead> pages;
+    const int n_pages = end_page - begin_page;
+    int n_listed = 0;
+    auto list = [&](int page) {
+      if (page < static_cast<int>(sequence->pages.size()))
+        pages[static_cast<size_t>(n_listed++)] = head_data(*layer, sequence->pages[static_cast<size_t>(page)], kv_head);
+    };
+    for (int page = begin_page; page < end_page; ++page) list(page);
+    for (int i = 0; i < kPagesAhead; ++i) list((segment + segments_ahead) * kSegmentPages + i);
+    int *begin = ranges(), *end = begin + n();
+    for (int i = 0; i < n(); ++i) {
+      begin[i] = first_key(i / group) - begin_page * kPagePositions;
+      end[i] = position(i / group) + 1 - begin_page * kPagePositions;
+    }
+    kernels->attend({.layout = layout_of(*layer),
+                     .pages = pages.data(),
+                     .n_pages = n_pages,
+                     .n_listed = n_listed,
+                     .n = n(),
+                     .q = queries(),
+                     .begin = begin,
+                     .end = end,
+                     .scale = params->scale,
+                     .soft_cap = params->soft_cap,
+                     .m = to.m,
+                     .l = to.l,
+                     .o = to.o,
+                     .scratch = memory});
+  }
+
+  // The earlier segments' state with a later one's.
+  void merge(const Partial& total, const Partial& part) const {
+    kernels->merge({n(), padded(), total.m, total.l, total.o, part.m, part.l, part.o});
   }
 
   void store(const Partial& total, const Rows& out) const {
-    const int hd = head_dim();
-    for (int i = 0; i < n(); ++i) {
-      float* to = floats(out) + (sequence->first_row + first + i / group) * out.stride +
-                  int64_t{kv_head * group + i % group} * hd;
-      for (int d = 0; d < hd; ++d) to[d] = total.o[int64_t{i} * hd + d] / total.l[i];
+    const int64_t dim = layer->head_dim;
+    for (int64_t i = 0; i < n(); ++i) {
+      float* to =
+          floats(out) + (sequence->first_row + first + i / group) * out.stride + (kv_head * group + i % group) * dim;
+      const float* from = total.o + i * padded();
+      const float inverse = 1.0f / total.l[i];
+      for (int64_t d = 0; d < dim; ++d) to[d] = from[d] * inverse + 0.0f;  // no zero is negative
     }
+  }
+
+  void attend_all(const Rows& out) const {
+    const Partial total = state(0), part = state(1);
+    for (int segment = first_segment(); segment < end_segment(); ++segment) {
+      attend_segment(segment, segment == first_segment() ? total : part);
+      if (segment != first_segment()) merge(total, part);
+    }
+    store(total, out);
   }
 };
 
@@ -191,17 +177,20 @@ struct Tile {
 struct Item {
   Tile tile;
   int segment;      // -1: all, one after the other
-  int64_t partial;  // offset of the segment's result
+  int64_t partial;  // offset of the results of the tile's segments
+  int* left;        // segments of the tile not done yet
 };
 
 // The items of a step, tiles of at most `shape.count` tokens; returns the floats that the segments' results need.
-int64_t plan_items(const Tile& shape, std::span<const SequenceRows> sequences, std::vector<Item>& items) {
-  constexpr int kFewTokens = 4;
+// `left` has room for one count per tile of split rows.
+int64_t plan_items(const Tile& shape, std::span<const SequenceRows> sequences, std::vector<Item>& items, int* left) {
   items.clear();
   int64_t partial_floats = 0;
   for (const SequenceRows& sequence : sequences) {
     const bool split = sequence.count <= kFewTokens && sequence.position >= kSegmentPositions;
-    for (int first = 0; first < sequence.count; first += shape.count) {
+    const int tiles = (sequence.count + shape.count - 1) / shape.count;
+    for (int index = tiles - 1; index >= 0; --index) {  // late tokens see the most: what is long is begun first
+      const int first = index * shape.count;
       for (int head = 0; head < shape.layer->n_kv_heads; ++head) {
         Tile tile = shape;
         tile.sequence = &sequence;
@@ -209,96 +198,83 @@ int64_t plan_items(const Tile& shape, std::span<const SequenceRows> sequences, s
         tile.first = first;
         tile.count = std::min(shape.count, sequence.count - first);
         if (!split) {
-          items.push_back({tile, -1, 0});
+          items.push_back({tile, -1, 0, nullptr});
           continue;
         }
-        for (int segment = tile.first_segment(); segment < tile.end_segment(); ++segment) {
-          items.push_back({tile, segment, partial_floats});
-          partial_floats += Partial::floats(tile.n(), tile.head_dim());
-        }
+        const int segments = tile.end_segment() - tile.first_segment();
+        *left = segments;
+        for (int segment = tile.first_segment(); segment < tile.end_segment(); ++segment)
+          items.push_back({tile, segment, partial_floats, left});
+        ++left;
+        partial_floats += segments * Partial::floats(tile.n(), tile.padded());
       }
     }
   }
   return partial_floats;
 }
 
+// One segment; whoever does a tile's last puts them together, in order.
+void run_segment(const Item& item, float* partials, const Rows& out) {
+  const Tile& tile = item.tile;
+  const int64_t each = Partial::floats(tile.n(), tile.padded());
+  const int first = tile.first_segment();
+  auto partial = [&](int segment) { return Partial::at(partials + item.partial + (segment - first) * each, tile.n()); };
+  tile.attend_segment(item.segment, partial(item.segment));
+  if (std::atomic_ref(*item.left).fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  for (int segment = first + 1; segment < tile.end_segment(); ++segment) tile.merge(partial(first), partial(segment));
+  tile.store(partial(first), out);
+}
+
 }  // namespace
 
-int64_t CpuBackend::kv_page_bytes(const KvLayer& layer) const { return HeadLayout(layer).bytes() * layer.n_kv_heads; }
+int64_t CpuBackend::kv_page_bytes(const KvLayer& layer) const { return layout_of(layer).bytes() * layer.n_kv_heads; }
 
-void CpuBackend::kv_write(const KvLayer& layer, Rows k, Rows v, std::span<const SequenceRows> sequences) {
-  for (const SequenceRows& sequence : sequences) {
-    for_rows(sequence.count, 2 * k.cols, [&](int i) {
-      thread_local std::vector<uint16_t> scratch;
-      scratch.resize(static_cast<size_t>(layer.head_dim));
-      const int position = sequence.position + i;
-      const int64_t row = sequence.first_row + i;
-      write_row(kernels_, layer, floats(k) + row * k.stride, floats(v) + row * v.stride,
-                sequence.pages[static_cast<size_t>(position / kPagePositions)], position % kPagePositions,
-                scratch.data());
-    });
+void CpuBackend::write_kv_row(const KvLayer& layer, Rows k, Rows v, int row, int32_t page, int slot, int thread) {
+  const PageLayout layout = layout_of(layer);
+  float* scratch = thread_floats_[static_cast<size_t>(thread)].at_least(layout.padded());
+  const float *keys = floats(k) + row * k.stride, *values = floats(v) + row * v.stride;
+  for (int head = 0; head < layer.n_kv_heads; ++head, keys += layer.head_dim, values += layer.head_dim) {
+    std::byte* to = head_data(layer, page, head);
+    if (layout.i8) {
+      write_codes(kernels_, layout, keys, values, slot, reinterpret_cast<int8_t*>(scratch), to);
+    } else {
+      write_halves(kernels_, layout, keys, values, slot, reinterpret_cast<uint16_t*>(scratch), to);
+    }
   }
 }
 
 void CpuBackend::attention(const KvLayer& layer, Rows q, std::span<const SequenceRows> sequences,
                            const AttentionParams& params, Rows out) {
-  const int hd = layer.head_dim;
-  const int group = static_cast<int>(q.cols / hd) / layer.n_kv_heads;
-  const int tile_tokens = static_cast<int>(std::max<int64_t>(1, kTileFloats / (int64_t{hd} * group)));
+  const PageLayout layout = layout_of(layer);
+  const int group = static_cast<int>(q.cols / layer.head_dim) / layer.n_kv_heads;
+  const int tile_tokens = static_cast<int>(std::max<int64_t>(1, kTileFloats / (int64_t{layout.padded()} * group)));
 
   thread_local std::vector<Item> items;
+  thread_local std::vector<int> left;
+  left.resize(sequences.size() * kFewTokens * static_cast<size_t>(layer.n_kv_heads));
   const int64_t partial_floats =
-      plan_items(Tile{&kernels_, &layer, nullptr, &params, 0, 0, tile_tokens, group, nullptr}, sequences, items);
+      plan_items(Tile{&kernels_, &layer, nullptr, &params, 0, 0, tile_tokens, group, pool_.n_threads(), nullptr},
+                 sequences, items, left.data());
   float* partials = partials_.at_least(partial_floats);
-  const int64_t n_max = int64_t{tile_tokens} * group;
-  const int64_t state = Partial::floats(n_max, hd);
-  auto tile_of = [&](const Item& item, int thread) {
-    Tile tile = item.tile;
-    tile.memory = thread_floats_[static_cast<size_t>(thread)].at_least(Tile::scratch_floats(n_max, hd) + 2 * state);
-    return tile;
-  };
-  auto run = [&](const Item& item, int thread) {
-    const Tile tile = tile_of(item, thread);
-    tile.load_queries(q);
-    if (item.segment >= 0) {
-      const Partial result = Partial::at(partials + item.partial, tile.n());
-      result.clear(tile.n(), hd);
-      return tile.attend_segment(item.segment, result);
-    }
-    float* memory = tile.memory + Tile::scratch_floats(n_max, hd);
-    const Partial total = Partial::at(memory, tile.n()), part = Partial::at(memory + state, tile.n());
-    const int first = tile.first_segment(), end = tile.end_segment();
-    total.clear(tile.n(), hd);
-    for (int segment = first; segment < end; ++segment) {
-      const Partial& target = segment == first ? total : part;
-      if (segment != first) part.clear(tile.n(), hd);
-      tile.attend_segment(segment, target);
-      if (segment != first) merge(total, part, tile.n(), hd);
-    }
-    tile.store(total, out);
+  const int64_t scratch_bytes = Tile::scratch_bytes(layout, int64_t{tile_tokens} * group);
+  reserve(thread_scratch_, scratch_bytes + kCacheLine);
+  auto run = [&](Item item, int thread) {
+    std::byte* memory = thread_scratch_[static_cast<size_t>(thread)].at_least(scratch_bytes + 64);
+    item.tile.memory = memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
+    item.tile.load_queries(q);
+    if (item.segment >= 0) return run_segment(item, partials, out);
+    item.tile.attend_all(out);
   };
   const std::vector<Item>& work = items;
   // Too little to wake the workers for: few positions, few rows.
   int64_t cost = 0;
-  for (const SequenceRows& s : sequences) cost += int64_t{s.count} * (s.position + s.count) * q.cols / 8;
-  if (cost < 20'000) {
+  for (const SequenceRows& s : sequences) cost += int64_t{s.count} * (s.position + s.count) * q.cols / 16;
+  if (cost < kWorthSharingNs) {
     for (const Item& item : work) run(item, 0);
   } else {
     pool_.parallel_for(static_cast<int64_t>(work.size()), 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) run(work[static_cast<size_t>(i)], thread);
     });
-  }
-  // Segments that ran apart are merged in order.
-  for (size_t i = 0; i < work.size(); ++i) {
-    if (work[i].segment < 0) continue;
-    const Tile tile = tile_of(work[i], 0);
-    const Partial total = Partial::at(partials + work[i].partial, tile.n());
-    const int last = tile.end_segment() - 1;
-    while (work[i].segment < last) {
-      ++i;
-      merge(total, Partial::at(partials + work[i].partial, tile.n()), tile.n(), hd);
-    }
-    tile.store(total, out);
   }
 }
 

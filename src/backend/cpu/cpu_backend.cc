@@ -7,16 +7,13 @@
 #include <cstring>
 #include <utility>
 
-#include "backend/cpu/math8.h"
+#include "backend/cpu/cpu_experts.h"
 #include "base/check.h"
 #include "base/checked.h"
 #include "base/limits.h"
 
 namespace hearth::cpu {
 namespace {
-
-// Waking a worker costs some microseconds; less work than this stays on the calling thread.
-constexpr int64_t kWorthWakingNs = 20'000;
 
 constexpr size_t kHugePageBytes = 2 << 20;
 
@@ -65,14 +62,34 @@ Memory::~Memory() {
   if (data_) ::munmap(data_, static_cast<size_t>(bytes_));
 }
 
-CpuWeight::CpuWeight(const TypeInfo& type, int64_t rows, int64_t cols, int slices, Memory memory)
-    : type_(&type), rows_(rows), cols_(cols), slices_(slices), memory_(std::move(memory)) {}
+CpuWeight::CpuWeight(const TypeInfo& type, int64_t rows, int64_t cols, int slices)
+    : type_(&type), rows_(rows), cols_(cols), slices_(slices) {}
+
+void CpuWeight::own(Memory memory) {
+  memory_ = std::move(memory);
+  for (int i = 0; i < slices_; ++i) panels_.push_back(memory_.data() + i * slice_bytes());
+}
+
+Result<void> CpuWeight::refer(std::span<const std::span<const std::byte>> panels) {
+  for (const auto& slice : panels) {
+    if (slice.size() != static_cast<size_t>(slice_bytes()) ||
+        reinterpret_cast<uintptr_t>(slice.data()) % kPanelAlignment != 0)
+      return fail(Code::kMalformed, "panels of {} x {} {} have {} bytes, need {} at a multiple of {}", rows_, cols_,
+                  type_->name, slice.size(), slice_bytes(), kPanelAlignment);
+    panels_.push_back(slice.data());
+  }
+  return {};
+}
 
 CpuBackend::CpuBackend(const Kernels& kernels, int n_threads)
     : kernels_(kernels),
-      pool_(n_threads),
+      pool_(n_threads, n_threads > 1 ? fast_cores() : FastCores{}),
       thread_scratch_(static_cast<size_t>(n_threads)),
-      thread_floats_(static_cast<size_t>(n_threads)) {}
+      thread_floats_(static_cast<size_t>(n_threads)),
+      expert_scratch_(std::make_unique<ExpertScratch>()),
+      best_(static_cast<size_t>(n_threads)) {}
+
+CpuBackend::~CpuBackend() = default;
 
 std::string CpuBackend::describe() const { return fmt::format("{}, {} threads", kernels_.isa, pool_.n_threads()); }
 
@@ -106,206 +123,36 @@ Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
   if (!row)
     return fail(Code::kMalformed, "{} rows of {} elements: the length is not a multiple of {}", type.name, source.cols,
                 type.block);
-  const Checked need = Checked(*row) * source.rows * source.slices;
-  if (!need.at_most(source.data.size()) || source.rows <= 0 || source.slices <= 0)
-    return fail(Code::kMalformed, "a matrix of {} x {} x {} {} needs more than its {} bytes", source.slices,
-                source.rows, source.cols, type.name, source.data.size());
-  auto weight = std::make_unique<CpuWeight>(type, source.rows, source.cols, source.slices,
-                                            TRY(Memory::allocate_huge(weight_bytes(source))));
+  const Checked need = Checked(*row) * source.rows;
+  if (source.rows <= 0 || source.slices <= 0 || source.data.size() != static_cast<size_t>(source.slices))
+    return fail(Code::kMalformed, "a matrix of {} x {} x {} has {} slices", source.slices, source.rows, source.cols,
+                source.data.size());
+  auto weight = std::make_unique<CpuWeight>(type, source.rows, source.cols, source.slices);
+  if (source.panels) {
+    TRY(weight->refer(source.data));
+    return weight;
+  }
+  for (const auto& slice : source.data)
+    if (!need.at_most(slice.size()))
+      return fail(Code::kMalformed, "a matrix of {} x {} {} needs more than its {} bytes", source.rows, source.cols,
+                  type.name, slice.size());
+  Memory memory = TRY(Memory::allocate_huge(weight_bytes(source)));
+  std::byte* panels = memory.data();
+  weight->own(std::move(memory));
   const int64_t per_slice = weight->n_panels();
   constexpr int64_t kPanelsAtOnce = 64;
   pool_.parallel_for(per_slice * source.slices, kPanelsAtOnce, [&](int64_t begin, int64_t end, int) {
-    for (int64_t panel = begin; panel < end; ++panel) {
-      const int64_t slice = panel / per_slice, first = panel % per_slice * kPanelRows;
-      const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, source.rows - first));
-      const std::byte* from = source.data.data() + static_cast<uint64_t>(slice * source.rows + first) * *row;
-      std::byte* to = weight->slice(static_cast<int>(slice)) + panel % per_slice * weight->panel_bytes();
-      pack_panel(type, from, *row, rows, source.cols, to);
+    while (begin < end) {
+      const auto slice = source.data[static_cast<size_t>(begin / per_slice)];
+      const int64_t from = begin % per_slice, to = std::min(from + end - begin, per_slice);
+      pack_panels(type, slice, source.rows, source.cols, from, to, panels + begin * weight->panel_bytes());
+      const auto first = static_cast<uint64_t>(from * kPanelRows) * *row,
+                 last = static_cast<uint64_t>(std::min(source.rows, to * kPanelRows)) * *row;
+      if (source.consumed) source.consumed(slice.subspan(first, last - first));
+      begin += to - from;
     }
-    auto first_row = [&](int64_t panel) {
-      return panel / per_slice * source.rows + std::min(source.rows, panel % per_slice * kPanelRows);
-    };
-    const auto from = static_cast<uint64_t>(first_row(begin)) * *row, to = static_cast<uint64_t>(first_row(end)) * *row;
-    if (source.consumed) source.consumed(source.data.subspan(from, to - from));
   });
   return weight;
-}
-
-void CpuBackend::for_rows(int m, int64_t cost_per_row, const std::function<void(int)>& body) {
-  if (m == 1 || m * cost_per_row < kWorthWakingNs) {
-    for (int row = 0; row < m; ++row) body(row);
-    return;
-  }
-  const int64_t grain = std::max<int64_t>(1, m / (4 * pool_.n_threads()));
-  pool_.parallel_for(m, grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) body(static_cast<int>(row));
-  });
-}
-
-void CpuBackend::embed(const Weight& table, std::span<const int32_t> ids, float scale, Rows out) {
-  const auto& weight = static_cast<const CpuWeight&>(table);
-  for_rows(out.n, 2 * out.cols, [&](int r) {
-    const int64_t id = ids[static_cast<size_t>(r)];
-    float* to = floats(out) + r * out.stride;
-    unpack_panel_row(weight.format(), weight.slice(0) + id / kPanelRows * weight.panel_bytes(),
-                     static_cast<int>(id % kPanelRows), weight.cols(), to);
-    if (scale != 1.0f)
-      for (int64_t i = 0; i < out.cols; ++i) to[i] *= scale;
-  });
-}
-
-void CpuBackend::rms_norm(Rows x, const Buffer& weight, int64_t width, float eps, Rows out) {
-  for_rows(x.n, x.cols / 2, [&](int r) {
-    const float* from = floats(x) + r * x.stride;
-    float* to = floats(out) + r * out.stride;
-    for (int64_t i = 0; i < x.cols; i += width) kernels_.rms_norm(from + i, floats(weight), width, eps, to + i);
-  });
-}
-
-void CpuBackend::prepare(Operand& x, std::span<const Product> products, Scratch<std::byte>& scratch) {
-  if (std::ranges::all_of(products, [](const Product& p) { return p.weight->format().is_float(); })) return;
-  const int64_t groups = x.k / kGroup;
-  const int64_t code_bytes = x.m * x.k, scale_bytes = x.m * groups * 4;
-  std::byte* memory = scratch.at_least(code_bytes + scale_bytes + x.m * groups * 4 + 128);
-  memory += (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
-  x.quantized = {reinterpret_cast<int8_t*>(memory), reinterpret_cast<float*>(memory + code_bytes),
-                 reinterpret_cast<int16_t*>(memory + code_bytes + scale_bytes), x.k};
-  if (x.m * x.k / 8 < kWorthWakingNs) return kernels_.quantize_rows(x.x, x.stride, x.m, x.quantized);
-  for_rows(x.m, x.k / 4, [&](int r) {
-    const QuantizedRows& q = x.quantized;
-    kernels_.quantize_rows(x.x + r * x.stride, x.stride, 1,
-                           {q.codes + r * x.k, q.scales + r * groups, q.sums + 2 * r * groups, x.k});
-  });
-}
-
-void CpuBackend::multiply(const Operand& x, std::span<const Product> products) {
-  int64_t n_panels = 0;
-  for (const Product& product : products) n_panels += product.weight->n_panels();
-  // Enough pieces that a thread held up by something else does not hold up all; not so many that handing out costs.
-  const int64_t grain = std::max<int64_t>(1, n_panels / (pool_.n_threads() * 6));
-  pool_.parallel_for(n_panels, grain, [&](int64_t begin, int64_t end, int thread) {
-    int64_t first = 0;
-    for (const Product& product : products) {
-      const int64_t count = product.weight->n_panels();
-      const int64_t from = std::max(begin, first) - first, to = std::min(end, first + count) - first;
-      first += count;
-      if (from >= to) continue;
-      const CpuWeight& weight = *product.weight;
-      std::byte* scratch = thread_scratch_[static_cast<size_t>(thread)].at_least(matmul_scratch_bytes(x.k) + 64);
-      scratch += (64 - reinterpret_cast<uintptr_t>(scratch) % 64) % 64;
-      find_matmul(kernels_, weight.format())(weight.format(), {.panels = weight.slice(product.slice),
-                                                               .panel_stride = weight.panel_bytes(),
-                                                               .rows = weight.rows(),
-                                                               .k = x.k,
-                                                               .panel_begin = from,
-                                                               .panel_end = to,
-                                                               .m = x.m,
-                                                               .x = x.x,
-                                                               .x_stride = x.stride,
-                                                               .xq = x.quantized,
-                                                               .out = product.out,
-                                                               .out_stride = product.out_stride,
-                                                               .epilogue = product.epilogue,
-                                                               .scratch = scratch});
-    }
-  });
-}
-
-void CpuBackend::linear(Rows x, std::span<const LinearPart> parts) {
-  constexpr size_t kPartsMax = 8;
-  CHECK(parts.size() <= kPartsMax);
-  std::array<Product, kPartsMax> products;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const LinearPart& part = parts[i];
-    CHECK(part.weight->cols() == x.cols && part.weight->rows() == part.out.cols);
-    products[i] = {.weight = static_cast<const CpuWeight*>(part.weight),
-                   .slice = 0,
-                   .out = floats(part.out),
-                   .out_stride = part.out.stride,
-                   .epilogue = {part.bias ? floats(*part.bias) : nullptr, part.accumulate}};
-  }
-  const std::span used(products.data(), parts.size());
-  Operand operand{.x = floats(x), .stride = x.stride, .k = x.cols, .m = x.n};
-  prepare(operand, used, quantized_);
-  multiply(operand, used);
-}
-
-void CpuBackend::rope(Rows x, int head_dim, int dims, RopeStyle style, Rows cos_sin) {
-  const int half = dims / 2;
-  const int step = style == RopeStyle::kHalves ? 1 : 2, apart = style == RopeStyle::kHalves ? half : 1;
-  for_rows(x.n, x.cols, [&](int r) {
-    const float* cos = floats(cos_sin) + r * cos_sin.stride;
-    const float* sin = cos + half;
-    for (float *head = floats(x) + r * x.stride, *end = head + x.cols; head < end; head += head_dim) {
-      for (int i = 0; i < half; ++i) {
-        const float a = head[i * step], b = head[i * step + apart];
-        head[i * step] = a * cos[i] - b * sin[i];
-        head[i * step + apart] = a * sin[i] + b * cos[i];
-      }
-    }
-  });
-}
-
-void CpuBackend::glu(GluKind kind, Rows gate, Rows up, Rows out) {
-  const auto activation = kind == GluKind::kSilu ? Activation::kSilu : Activation::kGeluTanh;
-  for_rows(gate.n, 2 * gate.cols, [&](int r) {
-    kernels_.glu(activation, floats(gate) + r * gate.stride, floats(up) + r * up.stride, gate.cols,
-                 floats(out) + r * out.stride);
-  });
-}
-
-void CpuBackend::add(Rows x, Rows y, float scale) {
-  for_rows(x.n, x.cols / 2, [&](int r) {
-    float* to = floats(x) + r * x.stride;
-    const float* from = floats(y) + r * y.stride;
-    if (scale == 1.0f) {
-      for (int64_t i = 0; i < x.cols; ++i) to[i] += from[i];
-    } else {
-      for (int64_t i = 0; i < x.cols; ++i) to[i] += scale * from[i];
-    }
-  });
-}
-
-void CpuBackend::scale(Rows x, float scale, float cap) {
-  for_rows(x.n, cap != 0.0f ? 4 * x.cols : x.cols / 4, [&](int r) {
-    float* to = floats(x) + r * x.stride;
-    if (cap == 0.0f) {
-      for (int64_t i = 0; i < x.cols; ++i) to[i] *= scale;
-    } else {
-      for (int64_t i = 0; i < x.cols; ++i) to[i] = cap * tanh_f32(to[i] * scale / cap);
-    }
-  });
-}
-
-void CpuBackend::gather(Rows x, std::span<const int32_t> rows, Rows out) {
-  for (size_t i = 0; i < rows.size(); ++i)
-    std::memcpy(floats(out) + static_cast<int64_t>(i) * out.stride, floats(x) + rows[i] * x.stride,
-                static_cast<size_t>(x.cols) * sizeof(float));
-}
-
-void CpuBackend::short_conv(Rows x, const Buffer& kernel, const Buffer* bias, int taps, Buffer& state,
-                            int64_t state_stride, int64_t state_offset, std::span<const SequenceRows> sequences,
-                            Rows out) {
-  const int64_t d = out.cols;
-  const float* weights = floats(kernel);  // [d][taps]
-  const int history = taps - 1;
-  for (const SequenceRows& sequence : sequences) {
-    float* past = reinterpret_cast<float*>(data(state)) + sequence.state_slot * state_stride +
-                  state_offset;  // [history][d], oldest first
-    for (int r = sequence.first_row; r < sequence.first_row + sequence.count; ++r) {
-      const float *b = floats(x) + r * x.stride, *c = b + d, *u = c + d;
-      float* to = floats(out) + r * out.stride;
-      for (int64_t i = 0; i < d; ++i) {
-        const float y = b[i] * u[i];
-        float sum = bias ? floats(*bias)[i] : 0.0f;
-        for (int t = 0; t < history; ++t) sum += weights[i * taps + t] * past[t * d + i];
-        sum += weights[i * taps + history] * y;
-        to[i] = c[i] * sum;
-        for (int t = 0; t + 1 < history; ++t) past[t * d + i] = past[(t + 1) * d + i];
-        if (history > 0) past[(history - 1) * d + i] = y;
-      }
-    }
-  }
 }
 
 Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& options) {

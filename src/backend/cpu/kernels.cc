@@ -10,9 +10,11 @@ constexpr auto kAll = std::to_array<const Kernels*>({
     &kScalar,
 #if defined(__x86_64__)
     &kAvx2,
+    &kAvx512Vnni,
 #elif defined(__aarch64__)
     &kNeon,
     &kNeonDotprod,
+    &kNeonI8mm,
 #endif
 });
 
@@ -21,7 +23,10 @@ constexpr auto kAll = std::to_array<const Kernels*>({
 std::span<const Kernels* const> all_kernels() { return kAll; }
 
 const Kernels* best_kernels() {
-  return *std::find_if(kAll.rbegin(), kAll.rend(), [](const Kernels* each) { return each->supported(); });
+  const Kernels* best = nullptr;  // slowest first
+  for (const Kernels* each : kAll)
+    if (each->supported()) best = each;
+  return best;
 }
 
 const Kernels* find_kernels(std::string_view isa) {
@@ -31,10 +36,12 @@ const Kernels* find_kernels(std::string_view isa) {
 }
 
 MatmulFn find_matmul(const Kernels& kernels, const PanelFormat& format) {
-  if (!kernels.matmul) return matmul_scalar;
-  const std::span<const MatmulEntry> entries = kernels.matmul();
-  const auto found = std::ranges::find(entries, format, &MatmulEntry::format);
-  return found == entries.end() ? matmul_scalar : found->function;
+  for (const Kernels* table = &kernels; table && table->matmul; table = table->below) {
+    const std::span<const MatmulEntry> entries = table->matmul();
+    const auto found = std::ranges::find(entries, format, &MatmulEntry::format);
+    if (found != entries.end()) return found->function;
+  }
+  return matmul_scalar;
 }
 
 }  // namespace hearth::cpu

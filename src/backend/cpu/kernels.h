@@ -11,24 +11,65 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 
+#include "backend/cpu/attend.h"
 #include "tensor/panel.h"
 
 namespace hearth::cpu {
 
-// Activations quantised for the integer kernels: per 32 elements one float scale, per 16 one sum of the codes.
+// Activations quantised for the integer kernels: per 32 elements one float scale and one scaled sum, per 16 one sum of
+// the codes. What belongs to a group lies side by side for all rows, since kernels take several rows at once.
 // d = amax / 127; code = round-half-even(x * (127 / amax)), in -127..127; all zero if amax is below kQuantizeMin (127 /
 // amax has to stay finite); if amax is not finite, d is NaN and the codes 0 (so that a NaN upstream stays visible).
 // amax by comparing magnitudes' bit patterns as integers.
 inline constexpr float kQuantizeMin = 0x1p-118f;
 struct QuantizedRows {
-  int8_t* codes;  // [m][k]
-  float* scales;  // [m][k / 32]
-  int16_t* sums;  // [m][k / 16]
-  int64_t k;      // multiple of 32
+  int8_t* codes;       // [m][k]
+  float* scales;       // [k / 32][m]
+  float* scaled_sums;  // [k / 32][m]: float(sum of the 32 codes) * scale
+  int16_t* sums;       // [k / 32][m][2]: of the codes of either half
+  int64_t k;           // multiple of 32
+  int64_t m;
+
+  static constexpr int64_t bytes_per_row(int64_t k) { return k + k / 32 * 4 * 2 + k / 16 * 2; }
+  // In memory of m * bytes_per_row(k) bytes, aligned to 4.
+  static QuantizedRows in(std::byte* memory, int64_t m, int64_t k) {
+    auto* scales = reinterpret_cast<float*>(memory + m * k);
+    float* scaled_sums = scales + m * (k / 32);
+    return {reinterpret_cast<int8_t*>(memory),
+            scales,
+            scaled_sums,
+            reinterpret_cast<int16_t*>(scaled_sums + m * (k / 32)),
+            k,
+            m};
+  }
+  // The same from row r on (m stays: the distance between groups).
+  [[nodiscard]] QuantizedRows from_row(int64_t r) const {
+    return {codes + r * k, scales + r, scaled_sums + r, sums + 2 * r, k, m};
+  }
+  // The same from element `first` of every row on, a multiple of 32.
+  [[nodiscard]] QuantizedRows from_column(int64_t first) const {
+    const int64_t at = first / 32 * m;
+    return {codes + first, scales + at, scaled_sums + at, sums + 2 * at, k, m};
+  }
+  // Columns [first, first + count) of row r, as a row of their own; multiples of 32.
+  [[nodiscard]] QuantizedRows part(int64_t r, int64_t first, int64_t count) const {
+    QuantizedRows row = from_row(r).from_column(first);
+    row.k = count;
+    return row;
+  }
 };
+inline void copy_row(const QuantizedRows& from, const QuantizedRows& to) {
+  std::memcpy(to.codes, from.codes, static_cast<size_t>(from.k));
+  for (int64_t g = 0; g < from.k / 32; ++g) {
+    to.scales[g * to.m] = from.scales[g * from.m];
+    to.scaled_sums[g * to.m] = from.scaled_sums[g * from.m];
+    std::memcpy(to.sums + 2 * g * to.m, from.sums + 2 * g * from.m, 2 * sizeof(int16_t));
+  }
+}
 
 // What happens to a finished element: v = sum (+ bias[row]); out = v, or out + v when accumulate.
 struct Epilogue {
@@ -56,70 +97,56 @@ struct MatmulArgs {
 
 // One output element, all formats, k in order:
 //   float formats: acc = fma(float(w[k]), x[k], acc)
-//   quantised, per group of 32: acc = fma(float(isum), d * dx, acc), then with minimums acc = fma(float(msum), m * dx,
-//   acc)
-//     kF16, kE8M0 (block 32): isum = sum((code - zero) * xq) (table: table[code]), msum = sum(xq), d and m the block's
-//     scale and minimum super scales:           isum = sum over blocks of scale_b * sum((code - zero) * xq), msum = sum
-//     over blocks of min_b * sum_b(xq),
-//                             d the header's d, m = -dmin
+//   block scales (kF16, kE8M0), per group of 32: acc = fma(float(isum), d * dx, acc), then with minimums
+//     acc = fma(m, scaled_sum, acc); isum = sum((code - zero) * xq) or sum(table[code] * xq), d and m the block's
+//   super scales, per 256: s = t = 0; per group: s = fma(float(isum), dx, s), isum = sum over blocks of
+//     scale_b * sum((code - zero) * xq); with minimums, per block: t = fma(float(min_b), x_b, t), x_b the group's scaled
+//     sum (block 32) or float(sum_b(xq)) * dx (block 16); then acc = fma(s, d, acc) and with minimums
+//     acc = fma(t, -dmin, acc)
 using MatmulFn = void (*)(const PanelFormat& format, const MatmulArgs& args);
 struct MatmulEntry {
   PanelFormat format;
   MatmulFn function;
 };
-// Enough for any kernel to expand two panels to bytes, with up to five numbers of 32 bits a row and group beside them.
-constexpr int64_t matmul_scratch_bytes(int64_t k) { return 64 + 2 * kPanelRows * (k + k / kGroup * 5 * 4); }
-
-inline constexpr int kPagePositions = 32;
-
-// One page of one KV head against a tile of queries (all heads of the group, several tokens), online softmax (Milakov
-// and Gimelshein 2018; FlashAttention's recurrence). Per query i:
-//   s[j] = (fma chain over d of q[d] * k[d][j]) * scale; with soft_cap: soft_cap * tanh(s / soft_cap); only begin[i] <=
-//   j < end[i] count m' = max(m, max s) ignoring NaN, then + 0 (so never -0);  c = exp(m - m');  p[j] = exp(s[j] - m'),
-//   0 outside;  m = m' l = fma(l, c, sum of p over lanes j % 8 added as ((p[j]+p[j+8])+(p[j+16]+p[j+24])), then sum8)
-//   o[d] = o[d] * c, then for j from begin to end - 1: o[d] = fma(p[j], v[j][d], o[d])
-// Queries with begin >= end are left alone.
-struct AttendArgs {
-  const float* q;  // [n][q_stride], head_dim each
-  int64_t q_stride;
-  int n;
-  int head_dim;           // any, not only multiples of 8
-  const float* k;         // [head_dim][32]
-  const float* v;         // [32][head_dim]
-  const int* begin;       // [n] slots within the page
-  const int* end;         // [n]
-  float scale, soft_cap;  // soft_cap 0: none
-  float* m;               // [n] running maximum, -inf at start
-  float* l;               // [n] running sum
-  float* o;               // [n][o_stride] running output, not yet divided by l
-  int64_t o_stride;
-};
+// Enough for any kernel to expand a stretch of K of some panels to bytes, with up to six numbers of 32 bits a row and
+// group beside them, and to keep what it knows of a block of columns. Kernels that take more panels at once take shorter
+// stretches.
+inline constexpr int64_t kColumnsMax = 256;
+inline constexpr int64_t kStretchMax = 2048;
+constexpr int64_t matmul_scratch_bytes(int64_t k) {
+  const int64_t stretch = k < kStretchMax ? k : kStretchMax;
+  return 4096 + 4 * kPanelRows * (stretch + stretch / kGroup * 6 * 4) + 2 * k + kColumnsMax * 4 * kPanelRows * 4;
+}
 
 enum class Activation : uint8_t { kSilu, kGeluTanh };
 
 struct Kernels {
   std::string_view isa;                      // "scalar", "avx2", "neon"
   bool (*supported)();                       // by this machine
-  std::span<const MatmulEntry> (*matmul)();  // formats not listed run on the scalar loop; null: none
+  const Kernels* below;                      // whose products run for formats not listed; null: the scalar loop
+  std::span<const MatmulEntry> (*matmul)();  // null: none
+  // Rows [0, m) of out, which may have more.
   void (*quantize_rows)(const float* x, int64_t x_stride, int m, const QuantizedRows& out);
   // out[i] = x[i] * r * weight[i], r = 1 / sqrt(sum8 of lanes fma(x, x) / n + eps); out may be x
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   // out = act(gate) * up; out may be gate
   void (*glu)(Activation activation, const float* gate, const float* up, int64_t n, float* out);
   void (*attend)(const AttendArgs& args);
-  void (*f16_to_f32)(const uint16_t* in, int64_t n, float* out);
+  void (*merge)(const MergeArgs& args);
   void (*f32_to_f16)(const float* in, int64_t n, uint16_t* out);
-  // out[i] = float(in[i]) * scale[i % 32] (keys, [d][32]) or scale[i / row] (values, rows of `row`)
-  void (*i8_keys_to_f32)(const int8_t* in, const float* scale, int64_t n, float* out);
-  void (*i8_values_to_f32)(const int8_t* in, const float* scale, int64_t row, int64_t n, float* out);
+  // codes[i] = x[i] * (127 / amax) rounded to even, amax by bit patterns; returns amax / 127. amax below kCodeMin: codes
+  // 0, returns 0; not finite: codes 0, returns NaN.
+  float (*quantize_i8)(const float* x, int64_t n, int8_t* codes);
 };
 
 extern const Kernels kScalar;
 #if defined(__x86_64__)
 extern const Kernels kAvx2;
+extern const Kernels kAvx512Vnni;
 #elif defined(__aarch64__)
 extern const Kernels kNeon;
 extern const Kernels kNeonDotprod;
+extern const Kernels kNeonI8mm;
 #endif
 
 // Slowest first; the first entry always works.
@@ -130,7 +157,7 @@ const Kernels* best_kernels();
 const Kernels* find_kernels(std::string_view isa);
 // The loop of scalar.cc: any format, any machine.
 void matmul_scalar(const PanelFormat& format, const MatmulArgs& args);
-// The function for a format, the scalar loop if the table has none of its own.
+// The function for a format: the table's own, or that of the tables below it, or the scalar loop.
 MatmulFn find_matmul(const Kernels& kernels, const PanelFormat& format);
 
 }  // namespace hearth::cpu

@@ -32,6 +32,27 @@ inline float exp_f32(float x) {
   return p * std::bit_cast<float>((exponent + 127) << 23);
 }
 
+// 2^x for x <= 0 (or barely above, or NaN): n = x rounded, a polynomial of degree 5 in x - n, times 2^n. Relative error below
+// 2e-7. Below kExp2Min exactly 0. Adding kExp2Round leaves n + 127, the exponent's bits of 2^n, as the sum's lowest bits.
+inline constexpr float kExp2Min = -126.0f, kExp2Round = 0x1.8p+23f + 127.0f;
+inline constexpr float kExp2Term[5] = {0x1.62e42ap-1f, 0x1.ebf9bcp-3f, 0x1.c6b752p-5f, 0x1.3cea88p-7f, 0x1.5bba14p-10f};
+
+inline float exp2_below(float x) {
+  if (!(x >= kExp2Min)) return x != x ? x : 0.0f;
+  const float rounded = x + kExp2Round;
+  const float r = x - (rounded - kExp2Round);
+  float p = std::fma(kExp2Term[4], r, kExp2Term[3]);
+  p = std::fma(p, r, kExp2Term[2]);
+  p = std::fma(p, r, kExp2Term[1]);
+  p = std::fma(p, r, kExp2Term[0]);
+  return std::fma(p, r, 1.0f) * std::bit_cast<float>(std::bit_cast<uint32_t>(rounded) << 23);
+}
+
+// 2^x for whole x <= 0 (or NaN): 0 below -126 and for NaN.
+inline float power_of_two(float x) {
+  return std::bit_cast<float>(static_cast<int32_t>((x > -127.0f ? x : -127.0f) + 127.0f) << 23);
+}
+
 // tanh(x) = 1 - 2 / (exp(2x) + 1), exact at the ends; absolute error below 2e-7.
 inline float tanh_f32(float x) { return 1.0f - 2.0f / (exp_f32(2.0f * x) + 1.0f); }
 

@@ -60,24 +60,20 @@ inline void store_part(float* at, int64_t n, float32x4_t value) {
   std::memcpy(at, lanes, static_cast<size_t>(n) * sizeof(float));
 }
 
-inline float32x4_t widen_bytes(const int8_t* in) {
-  int32_t word;
-  std::memcpy(&word, in, sizeof word);
-  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(word))))));
-}
-
-constexpr auto kEntries = entries<false>();
+constexpr auto kEntries = entries<Multiply::kLong>();
 std::span<const MatmulEntry> matmul_entries() { return kEntries; }
 bool always() { return true; }
 
 }  // namespace
 
 void quantize_rows(const float* x, int64_t x_stride, int m, const QuantizedRows& out) {
-  const int64_t groups = out.k / kGroup;
   for (int64_t r = 0; r < m; ++r) {
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t at = r * groups + g;
-      out.scales[at] = quantize_group(x + r * x_stride + g * kGroup, out.codes + at * kGroup, out.sums + 2 * at);
+    const QuantizedRows row = out.from_row(r);
+    for (int64_t g = 0; g < out.k / kGroup; ++g) {
+      int16_t* sums = row.sums + 2 * g * out.m;
+      const float scale = quantize_group(x + r * x_stride + g * kGroup, row.codes + g * kGroup, sums);
+      row.scales[g * out.m] = scale;
+      row.scaled_sums[g * out.m] = static_cast<float>(sums[0] + sums[1]) * scale;
     }
   }
 }
@@ -104,50 +100,17 @@ void glu(Activation activation, const float* gate, const float* up, int64_t n, f
   }
 }
 
-void f16_to_f32(const uint16_t* in, int64_t n, float* out) {
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4) vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(in + i))));
-  for (; i < n; ++i) out[i] = hearth::f16_to_f32(in[i]);
-}
-
 void f32_to_f16(const float* in, int64_t n, uint16_t* out) {
   int64_t i = 0;
   for (; i + 4 <= n; i += 4) vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(in + i))));
   for (; i < n; ++i) out[i] = hearth::f32_to_f16(in[i]);
 }
 
-void i8_keys_to_f32(const int8_t* in, const float* scale, int64_t n, float* out) {
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4) vst1q_f32(out + i, vmulq_f32(widen_bytes(in + i), vld1q_f32(scale + i % kPagePositions)));
-  for (; i < n; ++i) out[i] = static_cast<float>(in[i]) * scale[i % kPagePositions];
-}
-
-void i8_values_to_f32(const int8_t* in, const float* scale, int64_t row, int64_t n, float* out) {
-  for (int64_t begin = 0; begin < n; begin += row, ++scale) {
-    const int64_t end = std::min(begin + row, n);
-    int64_t i = begin;
-    for (; i + 4 <= end; i += 4) vst1q_f32(out + i, vmulq_n_f32(widen_bytes(in + i), *scale));
-    for (; i < end; ++i) out[i] = static_cast<float>(in[i]) * *scale;
-  }
-}
-
 }  // namespace hearth::cpu::neon
 
 namespace hearth::cpu {
 
-constinit const Kernels kNeon = {
-    .isa = "neon",
-    .supported = neon::always,
-    .matmul = neon::matmul_entries,
-    .quantize_rows = neon::quantize_rows,
-    .rms_norm = neon::rms_norm,
-    .glu = neon::glu,
-    .attend = neon::attend,
-    .f16_to_f32 = neon::f16_to_f32,
-    .f32_to_f16 = neon::f32_to_f16,
-    .i8_keys_to_f32 = neon::i8_keys_to_f32,
-    .i8_values_to_f32 = neon::i8_values_to_f32,
-};
+constinit const Kernels kNeon = neon::table("neon", neon::always, neon::matmul_entries);
 
 }  // namespace hearth::cpu
 #endif

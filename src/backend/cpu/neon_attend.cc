@@ -1,118 +1,133 @@
-// Attention of a tile of queries over one page: scores with positions in lanes, outputs with head_dim in lanes.
+// Attention with NEON: attend_lanes.h on vectors of 4.
 #if defined(__aarch64__)
-#include <limits>
-
+#include "backend/cpu/attend_lanes.h"
 #include "backend/cpu/neon.h"
 #include "backend/cpu/neon_math.h"
 
 namespace hearth::cpu::neon {
 namespace {
 
-constexpr int kVectors = kPagePositions / 4;
+struct Lanes {
+  static constexpr int kLanes = 4;
+  static constexpr bool kReadsCodes = false;
+  using F = float32x4_t;
+  template <class P, int Q>  // of 32 registers: the sums, the lanes and one broadcast
+  static constexpr int block_vectors() {
+    return 4;
+  }
 
-// q times k for Q queries: s[i][j] = fma chain over head_dim.
-template <int Q>
-void scores(const AttendArgs& args, int first, float (&p)[Q][kPagePositions]) {
-  float32x4_t s[Q][kVectors];
+  [[gnu::always_inline]] static F all(float x) { return vdupq_n_f32(x); }
+  [[gnu::always_inline]] static F load(const float* at) { return vld1q_f32(at); }
+  [[gnu::always_inline]] static void store(float* at, F x) { vst1q_f32(at, x); }
+  [[gnu::always_inline]] static F halves(const uint16_t* at) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(at)));
+  }
+  [[gnu::always_inline]] static F mul(F a, F b) { return vmulq_f32(a, b); }
+  [[gnu::always_inline]] static F sub(F a, F b) { return vsubq_f32(a, b); }
+  [[gnu::always_inline]] static F div(F a, F b) { return vdivq_f32(a, b); }
+  [[gnu::always_inline]] static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+  [[gnu::always_inline]] static F max(F x, F most) { return vmaxnmq_f32(x, most); }  // ignores NaN
+  [[gnu::always_inline]] static F tanh(F x) { return tanh4(x); }
+  [[gnu::always_inline]] static float ceil(float x) { return __builtin_ceilf(x); }
+  // x at lanes [begin, end), counted from lane `first`; `other` elsewhere.
+  [[gnu::always_inline]] static F inside(F x, int first, int begin, int end, float other) {
+    const int32x4_t lane = vaddq_s32(int32x4_t{0, 1, 2, 3}, vdupq_n_s32(first));
+    const uint32x4_t in = vandq_u32(vcgeq_s32(lane, vdupq_n_s32(begin)), vcltq_s32(lane, vdupq_n_s32(end)));
+    return vbslq_f32(in, x, all(other));
+  }
+  [[gnu::always_inline]] static float largest(F x) { return vmaxnmvq_f32(x); }
+  [[gnu::always_inline]] static float largest_of(uint32x4_t x) {
+    const uint32_t bits = vmaxvq_u32(x);
+    float out;
+    __builtin_memcpy(&out, &bits, sizeof out);
+    return out;
+  }
+  [[gnu::always_inline]] static float largest_bits(const F (&x)[8]) {
+    uint32x4_t most = vreinterpretq_u32_f32(x[0]);
 #pragma GCC unroll 8
-  for (int i = 0; i < Q; ++i)
+    for (int v = 1; v < 8; ++v) most = vmaxq_u32(most, vreinterpretq_u32_f32(x[v]));
+    return largest_of(most);
+  }
+  [[gnu::always_inline]] static float sum(const F (&x)[8]) {
+    return sum_lanes(vaddq_f32(vaddq_f32(x[0], x[2]), vaddq_f32(x[4], x[6])),
+                     vaddq_f32(vaddq_f32(x[1], x[3]), vaddq_f32(x[5], x[7])));
+  }
+  [[gnu::always_inline]] static F exp2_below(F x) {
+    const F least = all(kExp2Min), round = all(kExp2Round);
+    const F rounded = vaddq_f32(vmaxq_f32(x, least), round);
+    const F r = vsubq_f32(x, vsubq_f32(rounded, round));
+    F p = vfmaq_f32(all(kExp2Term[3]), all(kExp2Term[4]), r);
+    p = vfmaq_f32(all(kExp2Term[2]), p, r);
+    p = vfmaq_f32(all(kExp2Term[1]), p, r);
+    p = vfmaq_f32(all(kExp2Term[0]), p, r);
+    p = vfmaq_f32(all(1.0f), p, r);
+    p = vmulq_f32(p, vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(rounded), 23)));
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(p), vcltq_f32(x, least)));
+  }
+  [[gnu::always_inline]] static int16x4_t rounded(F x, F factor) {
+    return vqmovn_s32(vcvtnq_s32_f32(vmulq_f32(x, factor)));
+  }
+  [[gnu::always_inline]] static void store_codes(const float* x, F factor, int16_t* codes) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) s[i][v] = vdupq_n_f32(0.0f);
-  const float* q = args.q + first * args.q_stride;
-  const float* k = args.k;
-  for (int64_t d = 0; d < args.head_dim; ++d, k += kPagePositions) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const float32x4_t keys = vld1q_f32(k + 4 * v);
-#pragma GCC unroll 8
-      for (int i = 0; i < Q; ++i) s[i][v] = vfmaq_n_f32(s[i][v], keys, q[i * args.q_stride + d]);
+    for (int v = 0; v < 8; ++v) vst1_s16(codes + 4 * v, rounded(load(x + 4 * v), factor));
+  }
+  [[gnu::always_inline]] static float largest_magnitude(const float* x, int64_t n) {
+    uint32x4_t most = vdupq_n_u32(0);
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+      most = vmaxq_u32(most, vandq_u32(vreinterpretq_u32_f32(load(x + i)), vdupq_n_u32(0x7fffffff)));
+    for (; i < n; ++i) most = vmaxq_u32(most, vandq_u32(vreinterpretq_u32_f32(all(x[i])), vdupq_n_u32(0x7fffffff)));
+    return largest_of(most);
+  }
+  template <typename T>
+  [[gnu::always_inline]] static void store_rounded(const float* x, int64_t n, float inverse, T* codes) {
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+      const int16x8_t words = vcombine_s16(rounded(load(x + i), all(inverse)), rounded(load(x + i + 4), all(inverse)));
+      if constexpr (sizeof(T) == 2) {
+        vst1q_s16(codes + i, words);
+      } else {
+        vst1_s8(codes + i, vmovn_s16(words));
+      }
+    }
+    for (; i < n; ++i) codes[i] = static_cast<T>(vcvtns_s32_f32(x[i] * inverse));
+  }
+
+  // One code as int16 a lane.
+  struct Codes16 {
+    using Element = int16_t;
+    using A = int16x4_t;
+    using B = int16x4_t;
+    using Acc = int32x4_t;
+    static constexpr bool kCodes = true, kRaw = false;
+    static constexpr int kElements = 1, kLaneBytes = 2;
+    [[gnu::always_inline]] static Acc zero() { return vdupq_n_s32(0); }
+    [[gnu::always_inline]] static A broadcast(const int16_t* a) { return vdup_n_s16(*a); }
+    [[gnu::always_inline]] static B load(const std::byte* b) { return vld1_s16(reinterpret_cast<const int16_t*>(b)); }
+    [[gnu::always_inline]] static Acc add(Acc acc, B b, A a) { return vmlal_s16(acc, b, a); }
+    [[gnu::always_inline]] static F to_float(Acc acc) { return vcvtq_f32_s32(acc); }
+  };
+  using Codes8 = Codes16;
+  // [steps][lanes][4] codes to [4 steps][lanes] int16.
+  static void expand_codes(const std::byte* in, int64_t steps, int64_t lanes, std::byte* out) {
+    for (int64_t step = 0; step < steps; ++step) {
+      auto* to = reinterpret_cast<int16_t*>(out) + 4 * step * lanes;
+      for (int64_t lane = 0; lane < lanes; lane += 8, in += 32) {
+        const int8x8x4_t four = vld4_s8(reinterpret_cast<const int8_t*>(in));
+        for (int i = 0; i < 4; ++i) vst1q_s16(to + kPlaceInFour[i] * lanes + lane, vmovl_s8(four.val[i]));
+      }
     }
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < Q; ++i)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) vst1q_f32(p[i] + 4 * v, s[i][v]);
-}
-
-// Scores of one query to probabilities; updates m and l. Returns the factor of what o has.
-float softmax(const AttendArgs& args, int query, float* p) {
-  const int32x4_t begin = vdupq_n_s32(args.begin[query]), end = vdupq_n_s32(args.end[query]);
-  const int32x4_t lanes = {0, 1, 2, 3};
-  const float old = args.m[query];
-  float32x4_t s[kVectors], most = vdupq_n_f32(old);
-  uint32x4_t counts[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    s[v] = vmulq_n_f32(vld1q_f32(p + 4 * v), args.scale);
-    if (args.soft_cap != 0.0f) s[v] = vmulq_n_f32(tanh4(vdivq_f32(s[v], vdupq_n_f32(args.soft_cap))), args.soft_cap);
-    const int32x4_t slot = vaddq_s32(lanes, vdupq_n_s32(4 * v));
-    counts[v] = vandq_u32(vcgeq_s32(slot, begin), vcltq_s32(slot, end));
-    most = vmaxnmq_f32(most, vbslq_f32(counts[v], s[v], vdupq_n_f32(-std::numeric_limits<float>::infinity())));
-  }
-  const float m = vmaxnmvq_f32(most) + 0.0f;
-  for (int v = 0; v < kVectors; ++v) {
-    const float32x4_t weight = exp4(vsubq_f32(s[v], vdupq_n_f32(m)));
-    s[v] = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(weight), counts[v]));
-    vst1q_f32(p + 4 * v, s[v]);
-  }
-  const float keep = exp_f32(old - m);
-  const float sum = sum_lanes(vaddq_f32(vaddq_f32(s[0], s[2]), vaddq_f32(s[4], s[6])),
-                              vaddq_f32(vaddq_f32(s[1], s[3]), vaddq_f32(s[5], s[7])));
-  args.l[query] = __builtin_fmaf(args.l[query], keep, sum);
-  args.m[query] = m;
-  return keep;
-}
-
-// o = o * keep + p v, D vectors of outputs from `d`.
-template <int D>
-void outputs(const AttendArgs& args, int query, const float* p, float keep, int64_t d) {
-  float* o = args.o + query * args.o_stride + d;
-  float32x4_t sum[D];
-#pragma GCC unroll 8
-  for (int v = 0; v < D; ++v) sum[v] = vmulq_n_f32(vld1q_f32(o + 4 * v), keep);
-  for (int64_t j = args.begin[query]; j < args.end[query]; ++j) {
-    const float* value = args.v + j * args.head_dim + d;
-#pragma GCC unroll 8
-    for (int v = 0; v < D; ++v) sum[v] = vfmaq_n_f32(sum[v], vld1q_f32(value + 4 * v), p[j]);
-  }
-#pragma GCC unroll 8
-  for (int v = 0; v < D; ++v) vst1q_f32(o + 4 * v, sum[v]);
-}
-
-void all_outputs(const AttendArgs& args, int query, const float* p, float keep) {
-  int64_t d = 0;
-  for (; d + 32 <= args.head_dim; d += 32) outputs<8>(args, query, p, keep, d);
-  for (; d + 4 <= args.head_dim; d += 4) outputs<1>(args, query, p, keep, d);
-  float* o = args.o + query * args.o_stride;
-  for (; d < args.head_dim; ++d) {
-    float sum = o[d] * keep;
-    for (int64_t j = args.begin[query]; j < args.end[query]; ++j)
-      sum = __builtin_fmaf(p[j], args.v[j * args.head_dim + d], sum);
-    o[d] = sum;
-  }
-}
-
-template <int Q>
-void attend_tile(const AttendArgs& args, int first) {
-  float p[Q][kPagePositions];
-  scores<Q>(args, first, p);
-  for (int i = 0; i < Q; ++i) all_outputs(args, first + i, p[i], softmax(args, first + i, p[i]));
-}
-
-bool sees(const AttendArgs& args, int query) { return query < args.n && args.begin[query] < args.end[query]; }
+};
 
 }  // namespace
 
 void attend(const AttendArgs& args) {
-  for (int query = 0; query < args.n;) {
-    if (sees(args, query) && sees(args, query + 1)) {
-      attend_tile<2>(args, query);
-      query += 2;
-    } else {
-      if (sees(args, query)) attend_tile<1>(args, query);
-      ++query;
-    }
-  }
+  if (args.layout.i8) return attend_codes<Lanes>(args);
+  attend_floats<Lanes>(args);
 }
+void merge(const MergeArgs& args) { merge_lanes<Lanes>(args); }
+float quantize_i8(const float* x, int64_t n, int8_t* codes) { return quantize<Lanes>(x, n, 127, codes); }
 
 }  // namespace hearth::cpu::neon
 #endif

@@ -26,7 +26,7 @@
 namespace hearth::cpu {
 namespace {
 
-constexpr auto kEntries = neon::entries<true>();
+constexpr auto kEntries = neon::entries<neon::Multiply::kDot>();
 std::span<const MatmulEntry> matmul_entries() { return kEntries; }
 
 bool supported() {
@@ -36,19 +36,7 @@ bool supported() {
 
 }  // namespace
 
-constinit const Kernels kNeonDotprod = {
-    .isa = "neon-dotprod",
-    .supported = supported,
-    .matmul = matmul_entries,
-    .quantize_rows = neon::quantize_rows,
-    .rms_norm = neon::rms_norm,
-    .glu = neon::glu,
-    .attend = neon::attend,
-    .f16_to_f32 = neon::f16_to_f32,
-    .f32_to_f16 = neon::f32_to_f16,
-    .i8_keys_to_f32 = neon::i8_keys_to_f32,
-    .i8_values_to_f32 = neon::i8_values_to_f32,
-};
+constinit const Kernels kNeonDotprod = neon::table("neon-dotprod", supported, matmul_entries);
 
 }  // namespace hearth::cpu
 #endif

@@ -1,72 +1,158 @@
-// Matrix products for ARMv8, compiled twice: with the base instructions by neon.cc, with dot products by neon_dotprod.cc (which
-// includes this inside its target region; everything is in an unnamed namespace, so that the two do not meet).
-// Codes are signed bytes with the zero point taken off. A vector holds 4 rows, so a panel is two of them.
+// Matrix products for ARMv8, compiled once for each kind of multiplication (neon.cc, neon_dotprod.cc, neon_i8mm.cc include
+// this inside their target regions; everything is in an unnamed namespace, so that they do not meet).
+// Codes are multiplied as they are stored; a zero point is taken off by starting a sum at -zero times that of the
+// activations. Up to 4 columns read the planes as they lie, more share a panel that was expanded once to bytes.
 #pragma once
 
-#include <arm_neon.h>
-
-#include <array>
 #include <cstring>
 
-#include "backend/cpu/formats.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/neon_float_matmul.h"
+#include "backend/cpu/neon_planes.h"
 
 namespace hearth::cpu::neon {
 namespace {
 
-constexpr int kSteps = kGroup / 4;
-constexpr int kHalves = 2;  // rows 0 to 3 and 4 to 7 of a panel
+enum class Multiply : uint8_t {
+  kLong,    // smlal: 8 products, added in int16 as far as they fit
+  kDot,     // sdot: 16 products, four into an int32
+  kMatrix,  // smmla: 2 rows times 2 columns of 8, of expanded panels; else as kDot
+};
 
 consteval int largest_code(const PanelFormat& format) {
-  int largest = format.bits == 8 ? 128 : 0;
-  if (!format.has_table && format.bits < 8) {
-    const int top = (1 << format.bits) - 1 - format.zero;
-    largest = top > format.zero ? top : format.zero;
-  }
-  for (const int8_t value : format.table) {
-    const int magnitude = value < 0 ? -value : value;
-    largest = magnitude > largest ? magnitude : largest;
-  }
+  int largest = format.bits == 8 ? 128 : (1 << format.bits) - 1;
+  if (!format.has_table) return largest;
+  largest = 0;
+  for (const int8_t value : format.table) largest = std::max(largest, value < 0 ? -value : +value);
   return largest;
 }
 
 template <PanelFormat F>
 struct Codes {
   static constexpr int kBlockSteps = F.block / 4;
+  static constexpr int kBlocks = F.blocks_per_group();
   static constexpr int kFit = 32767 / (127 * largest_code(F));  // products that add up in int16
   static constexpr int kAdds = kFit >= 8 && kBlockSteps >= 8 ? 8 : kFit >= 4 ? 4 : 2;
   static_assert(kAdds * 127 * largest_code(F) <= 32767, "an int16 sum could overflow");
-  static constexpr int kBlocks = F.blocks_per_group();
-  static constexpr bool kScaled = F.has_super();
-  alignas(16) static constexpr std::array<int8_t, 16> kTable = F.table;
 };
 
-// A group expanded to bytes: the vectors of codes, then factors as floats, then scales and minimums of the blocks as int16.
+// A group expanded: 16 vectors of codes, d and m of the group or of the header it stands under, then scales as int32 and
+// minimums as floats of the blocks.
 template <PanelFormat F>
 struct Expanded {
   static constexpr int kD = 32 * kSteps;
   static constexpr int kM = kD + 32;
   static constexpr int kScales = kM + (F.has_min ? 32 : 0);
-  static constexpr int kMins = kScales + (F.has_super() ? 16 * Codes<F>::kBlocks : 0);
-  static constexpr int kBytes = kMins + (F.has_super() && F.has_min ? 16 * Codes<F>::kBlocks : 0);
+  static constexpr int kMins = kScales + (F.has_super() ? 32 * Codes<F>::kBlocks : 0);
+  static constexpr int kBytes = kMins + (F.has_super() && F.has_min ? 32 * Codes<F>::kBlocks : 0);
   static_assert(kBytes + 64 <= matmul_scratch_bytes(kGroup), "the scratch is too small");
 };
 
-inline const uint8_t* bytes(const std::byte* at) { return reinterpret_cast<const uint8_t*>(at); }
-inline uint8_t* bytes(std::byte* at) { return reinterpret_cast<uint8_t*>(at); }
+// For kMatrix two steps of two rows lie together, 8 codes of each row; otherwise a step of four rows.
+template <PanelFormat F, Multiply M>
+void expand(const std::byte* panel, int64_t k, std::byte* to) {
+  Factors factors{};
+  for (int64_t g = 0; g < k / kGroup; ++g, panel += F.group_bytes(), to += Expanded<F>::kBytes) {
+    if (!F.has_super() || g % kSuperGroups == 0) {
+      factors = factors_at<F>(panel);
+      panel += F.super_header_bytes();
+    }
+    auto* codes = reinterpret_cast<int8_t*>(to);
+    each<kSteps / 2>([&](auto pair) {
+      each<kHalves>([&](auto half) {
+        const std::byte* planes = panel + F.group_scales_bytes() + 16 * half;
+        const int32x4_t first = vreinterpretq_s32_s8(codes_at<F, 2 * pair>(planes));
+        const int32x4_t second = vreinterpretq_s32_s8(codes_at<F, 2 * pair + 1>(planes));
+        if constexpr (M == Multiply::kMatrix) {
+          vst1q_s8(codes + 64 * pair + 32 * half, vreinterpretq_s8_s32(vzip1q_s32(first, second)));
+          vst1q_s8(codes + 64 * pair + 32 * half + 16, vreinterpretq_s8_s32(vzip2q_s32(first, second)));
+        } else {
+          vst1q_s8(codes + 64 * pair + 16 * half, vreinterpretq_s8_s32(first));
+          vst1q_s8(codes + 64 * pair + 16 * half + 32, vreinterpretq_s8_s32(second));
+        }
+      });
+    });
+    store_floats(to + Expanded<F>::kD, factors.d);
+    if constexpr (F.has_min) store_floats(to + Expanded<F>::kM, factors.m);
+    for (int block = 0; F.has_super() && block < Codes<F>::kBlocks; ++block) {
+      const Ints scale = scale_at<F>(panel, block);
+      for (int half = 0; half < kHalves; ++half)
+        vst1q_u8(bytes(to) + Expanded<F>::kScales + 32 * block + 16 * half, vreinterpretq_u8_s32(scale.half[half]));
+      if constexpr (F.has_min) store_floats(to + Expanded<F>::kMins + 32 * block, min_at<F>(panel, block));
+    }
+  }
+}
 
-struct Floats {
-  float32x4_t half[kHalves];
+// Where a tile reads: one group of a panel and of its columns' activations.
+template <PanelFormat F, bool kPlanes>
+struct Place {
+  const std::byte* at;  // a group as stored, or expanded
+  const int8_t* x;
+  const float* dx;
+  const float* scaled_sums;
+  const int16_t* sums;
+  int64_t k, m;
+
+  void next() {
+    at += kPlanes ? F.group_bytes() : Expanded<F>::kBytes;
+    x += kGroup;
+    dx += m;
+    scaled_sums += m;
+    sums += 2 * m;
+  }
+  template <int j>
+  int8x16_t codes(int half) const {
+    if constexpr (kPlanes) return codes_at<F, j>(at + F.group_scales_bytes() + 16 * half);
+    return vld1q_s8(reinterpret_cast<const int8_t*>(at) + 32 * j + 16 * half);
+  }
+  Ints scale(int block) const {
+    if constexpr (kPlanes) return scale_at<F>(at, block);
+    const int8_t* scale = reinterpret_cast<const int8_t*>(at) + Expanded<F>::kScales + 32 * block;
+    return {{vreinterpretq_s32_s8(vld1q_s8(scale)), vreinterpretq_s32_s8(vld1q_s8(scale + 16))}};
+  }
+  Floats mins(int block) const {
+    if constexpr (kPlanes) return min_at<F>(at, block);
+    return load_floats(at + Expanded<F>::kMins + 32 * block);
+  }
+  Factors factors() const {
+    if constexpr (kPlanes) return factors_at<F>(at);
+    Factors out{};
+    out.d = load_floats(at + Expanded<F>::kD);
+    if constexpr (F.has_min) out.m = load_floats(at + Expanded<F>::kM);
+    return out;
+  }
+  // What a block's sum of products starts with.
+  int32_t start(int column, int block) const {
+    const int16_t* both = sums + 2 * column;
+    return -F.zero * (F.block == kGroup ? both[0] + both[1] : both[block]);
+  }
+  int32x4_t start_of_rows(int column, int block) const { return vdupq_n_s32(F.zero ? start(column, block) : 0); }
 };
 
-inline Floats load_floats(const std::byte* at) {
-  return {{vreinterpretq_f32_u8(vld1q_u8(bytes(at))), vreinterpretq_f32_u8(vld1q_u8(bytes(at) + 16))}};
+template <int C>
+using Sums = int32x4_t[C][kHalves];
+
+// Sums of one block per column and row.
+template <Multiply M, int C, int block, PanelFormat F, bool kPlanes>
+[[gnu::always_inline]] inline void dot_block(const Place<F, kPlanes>& place, Sums<C>& rows) {
+  constexpr int kFirst = block * Codes<F>::kBlockSteps;
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) rows[c][0] = rows[c][1] = place.start_of_rows(c, block);
+  each<Codes<F>::kBlockSteps / 4>([&](auto quad) {
+    constexpr int kQuad = kFirst + 4 * quad;
+    int8x16_t x[C];
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) x[c] = vld1q_s8(place.x + c * place.k + 4 * kQuad);
+    each<4>([&](auto lane) {
+      const int8x16_t low = place.template codes<kQuad + lane>(0), high = place.template codes<kQuad + lane>(1);
+      each<C>([&](auto c) {
+        if constexpr (M != Multiply::kLong) {
+          rows[c][0] = vdotq_laneq_s32(rows[c][0], low, x[c], lane);
+          rows[c][1] = vdotq_laneq_s32(rows[c][1], high, x[c], lane);
+        }
+      });
+    });
+  });
 }
-inline Floats load_halves(const std::byte* at) {
-  const float16x8_t halves = vreinterpretq_f16_u8(vld1q_u8(bytes(at)));
-  return {{vcvt_f32_f16(vget_low_f16(halves)), vcvt_f32_f16(vget_high_f16(halves))}};
-}
-inline int16x8_t load_int16(const std::byte* at) { return vreinterpretq_s16_u8(vld1q_u8(bytes(at))); }
 
 // Four activations, four times.
 inline int8x16_t four_of(const int8_t* x) {
@@ -75,311 +161,201 @@ inline int8x16_t four_of(const int8_t* x) {
   return vreinterpretq_s8_s32(vdupq_n_s32(word));
 }
 
-// Bits of step j in a plane of `bits` bits, moved to bit position `to`.
-template <int bits, int to>
-inline uint8x16_t plane_bits(const std::byte* plane, int j) {
-  const uint8x16_t packed = vld1q_u8(bytes(plane) + 32 * (j % bits));
-  const auto mask = static_cast<uint8_t>(((1 << bits) - 1) << to);
-  return vandq_u8(vshlq_u8(packed, vdupq_n_s8(static_cast<int8_t>(to - bits * (j / bits)))), vdupq_n_u8(mask));
+template <int C, int block, PanelFormat F, bool kPlanes>
+[[gnu::always_inline]] inline void long_block(const Place<F, kPlanes>& place, Sums<C>& rows) {
+  constexpr int kAdds = Codes<F>::kAdds, kChains = Codes<F>::kBlockSteps / kAdds;
+  int32x4_t wide[C][kHalves][2];
+  each<kChains>([&](auto chain) {
+    int16x8_t sum[C][kHalves][2];
+    each<kAdds>([&](auto add) {
+      constexpr int j = block * Codes<F>::kBlockSteps + chain * kAdds + add;
+      const int8x16_t w[kHalves] = {place.template codes<j>(0), place.template codes<j>(1)};
+      each<C>([&](auto c) {
+        const int8x16_t x = four_of(place.x + c * place.k + 4 * j);
+        each<kHalves>([&](auto half) {
+          int16x8_t(&each_sum)[2] = sum[c][half];
+          each_sum[0] = add == 0 ? vmull_s8(vget_low_s8(w[half]), vget_low_s8(x))
+                                 : vmlal_s8(each_sum[0], vget_low_s8(w[half]), vget_low_s8(x));
+          each_sum[1] = add == 0 ? vmull_high_s8(w[half], x) : vmlal_high_s8(each_sum[1], w[half], x);
+        });
+      });
+    });
+    each<C>([&](auto c) {
+      each<kHalves>([&](auto half) {
+        for (int i = 0; i < 2; ++i)
+          wide[c][half][i] = chain == 0 ? vpaddlq_s16(sum[c][half][i]) : vpadalq_s16(wide[c][half][i], sum[c][half][i]);
+      });
+    });
+  });
+  each<C>([&](auto c) {
+    each<kHalves>([&](auto half) {
+      rows[c][half] = vpaddq_s32(wide[c][half][0], wide[c][half][1]);
+      if constexpr (F.zero != 0) rows[c][half] = vaddq_s32(rows[c][half], place.start_of_rows(c, block));
+    });
+  });
 }
 
-template <PanelFormat F>
-inline uint8x16_t unsigned_codes(const std::byte* planes, int j) {
-  if constexpr (F.bits == 2) {
-    return plane_bits<2, 0>(planes, j);
-  } else if constexpr (F.bits == 3) {
-    return vorrq_u8(plane_bits<2, 0>(planes, j), plane_bits<1, 2>(planes + 64, j));
-  } else if constexpr (F.bits == 4) {
-    return plane_bits<4, 0>(planes, j);
-  } else if constexpr (F.bits == 5) {
-    return vorrq_u8(plane_bits<4, 0>(planes, j), plane_bits<1, 4>(planes + 128, j));
-  } else if constexpr (F.bits == 6) {
-    return vorrq_u8(plane_bits<4, 0>(planes, j), plane_bits<2, 4>(planes + 128, j));
+// C even.
+template <Multiply M, int C, int block, PanelFormat F>
+[[gnu::always_inline]] inline void matrix_block(const Place<F, false>& place, Sums<C>& rows) {
+  constexpr int kPairs = C / 2, kRowPairs = kPanelRows / 2;
+  int32x4_t sum[kRowPairs][kPairs];
+  each<kPairs>([&](auto p) {
+    int32x4_t start = vdupq_n_s32(0);
+    if constexpr (F.zero != 0) {
+      const int32x2_t both = {place.start(2 * p, block), place.start(2 * p + 1, block)};
+      start = vcombine_s32(both, both);
+    }
+    for (int r = 0; r < kRowPairs; ++r) sum[r][p] = start;
+  });
+  each<Codes<F>::kBlockSteps / 4>([&](auto quad) {
+    constexpr int kQuad = block * Codes<F>::kBlockSteps + 4 * quad;
+    int64x2_t x[kPairs][2];  // 8 activations of either column, then the next 8
+    each<kPairs>([&](auto p) {
+      const int8_t* first = place.x + 2 * p * place.k + 4 * kQuad;
+      const int64x2_t one = vreinterpretq_s64_s8(vld1q_s8(first)),
+                      two = vreinterpretq_s64_s8(vld1q_s8(first + place.k));
+      x[p][0] = vzip1q_s64(one, two);
+      x[p][1] = vzip2q_s64(one, two);
+    });
+    each<2>([&](auto part) {
+      each<kRowPairs>([&](auto r) {
+        const int8x16_t w = vld1q_s8(reinterpret_cast<const int8_t*>(place.at) + 32 * (kQuad + 2 * part) + 16 * r);
+        each<kPairs>([&](auto p) {
+          if constexpr (M == Multiply::kMatrix) sum[r][p] = vmmlaq_s32(sum[r][p], w, vreinterpretq_s8_s64(x[p][part]));
+        });
+      });
+    });
+  });
+  each<kPairs>([&](auto p) {
+    each<kHalves>([&](auto half) {
+      rows[2 * p][half] = vuzp1q_s32(sum[2 * half][p], sum[2 * half + 1][p]);
+      rows[2 * p + 1][half] = vuzp2q_s32(sum[2 * half][p], sum[2 * half + 1][p]);
+    });
+  });
+}
+
+// The group's integer sums, blocks scaled.
+template <Multiply M, int C, PanelFormat F, bool kPlanes>
+[[gnu::always_inline]] inline void group_sums(const Place<F, kPlanes>& place, Sums<C>& isum) {
+  each<Codes<F>::kBlocks>([&](auto block) {
+    Sums<C> rows;
+    if constexpr (M == Multiply::kLong)
+      long_block<C, block>(place, rows);
+    else if constexpr (M == Multiply::kMatrix && !kPlanes)
+      matrix_block<M, C, block>(place, rows);
+    else
+      dot_block<M, C, block>(place, rows);
+    const Ints scale = F.has_super() ? place.scale(block) : Ints{};
+    each<C>([&](auto c) {
+      each<kHalves>([&](auto half) {
+        if constexpr (!F.has_super())
+          isum[c][half] = rows[c][half];
+        else if constexpr (block == 0)
+          isum[c][half] = vmulq_s32(rows[c][half], scale.half[half]);
+        else
+          isum[c][half] = vmlaq_s32(isum[c][half], rows[c][half], scale.half[half]);
+      });
+    });
+  });
+}
+
+template <int C>
+using FloatSums = float32x4_t[C][kHalves];
+
+template <int C>
+[[gnu::always_inline]] inline void clear(FloatSums<C>& sums) {
+  each<C>([&](auto c) { sums[c][0] = sums[c][1] = vdupq_n_f32(0.0f); });
+}
+
+// acc += factor * sums
+template <int C>
+[[gnu::always_inline]] inline void add(FloatSums<C>& acc, const FloatSums<C>& sums, const Floats& factor) {
+  each<C>([&](auto c) {
+    each<kHalves>([&](auto half) { acc[c][half] = vfmaq_f32(acc[c][half], sums[c][half], factor.half[half]); });
+  });
+}
+
+// One group of a format with scales of its own.
+template <Multiply M, int C, PanelFormat F, bool kPlanes>
+[[gnu::always_inline]] inline void add_group(const Place<F, kPlanes>& place, FloatSums<C>& acc) {
+  Sums<C> isum;
+  group_sums<M, C>(place, isum);
+  const Factors factor = place.factors();
+  each<C>([&](auto c) {
+    each<kHalves>([&](auto half) {
+      const float32x4_t step = vmulq_n_f32(factor.d.half[half], place.dx[c]);
+      acc[c][half] = vfmaq_f32(acc[c][half], vcvtq_f32_s32(isum[c][half]), step);
+      if constexpr (F.has_min) acc[c][half] = vfmaq_n_f32(acc[c][half], factor.m.half[half], place.scaled_sums[c]);
+    });
+  });
+}
+
+// The groups under one header.
+template <Multiply M, int C, PanelFormat F, bool kPlanes>
+[[gnu::always_inline]] inline void add_super_group(Place<F, kPlanes>& place, FloatSums<C>& acc) {
+  const Factors factor = place.factors();
+  if constexpr (kPlanes) place.at += F.super_header_bytes();
+  FloatSums<C> s, t;
+  clear<C>(s);
+  clear<C>(t);
+  for (int g = 0; g < kSuperGroups; ++g, place.next()) {
+    Sums<C> isum;
+    group_sums<M, C>(place, isum);
+    each<C>([&](auto c) {
+      each<kHalves>(
+          [&](auto half) { s[c][half] = vfmaq_n_f32(s[c][half], vcvtq_f32_s32(isum[c][half]), place.dx[c]); });
+    });
+    for (int block = 0; F.has_min && block < Codes<F>::kBlocks; ++block) {
+      const Floats mins = place.mins(block);
+      each<C>([&](auto c) {
+        const float x =
+            F.block == kGroup ? place.scaled_sums[c] : static_cast<float>(place.sums[2 * c + block]) * place.dx[c];
+        each<kHalves>([&](auto half) { t[c][half] = vfmaq_n_f32(t[c][half], mins.half[half], x); });
+      });
+    }
+  }
+  add<C>(acc, s, factor.d);
+  if constexpr (F.has_min) add<C>(acc, t, factor.m);
+}
+
+// A panel times C columns of quantised activations, written from column `first` on. kPlanes: the panel as stored; otherwise
+// an expanded one.
+template <PanelFormat F, Multiply M, bool kPlanes, int C>
+void tile(const MatmulArgs& args, const std::byte* at, int64_t panel, int64_t column, int first = 0) {
+  const QuantizedRows xq = args.xq.from_row(column);
+  Place<F, kPlanes> place{at, xq.codes, xq.scales, xq.scaled_sums, xq.sums, xq.k, xq.m};
+  FloatSums<C> acc;
+  clear<C>(acc);
+  if constexpr (F.has_super()) {
+    for (int64_t g = 0; g < xq.k / kGroup; g += kSuperGroups) add_super_group<M, C>(place, acc);
   } else {
-    return vld1q_u8(bytes(planes) + 32 * j);
+    for (int64_t g = 0; g < xq.k / kGroup; ++g, place.next()) add_group<M, C>(place, acc);
   }
-}
-
-// Signed codes of step j for one half of the rows.
-template <PanelFormat F>
-inline int8x16_t codes_at(const std::byte* planes, int j, int half) {
-  const uint8x16_t code = unsigned_codes<F>(planes + 16 * half, j);
-  if constexpr (F.has_table) return vqtbl1q_s8(vld1q_s8(reinterpret_cast<const int8_t*>(&Codes<F>::kTable)), code);
-  if constexpr (F.zero == 0) return vreinterpretq_s8_u8(code);
-  return vsubq_s8(vreinterpretq_s8_u8(code), vdupq_n_s8(F.zero));
-}
-
-struct Factors {
-  Floats d, m;
-};
-
-// 2^(e - 128); the two smallest are subnormal.
-inline float32x4_t exponents(uint16x4_t narrow) {
-  const uint32x4_t e = vmovl_u16(narrow);
-  const uint32x4_t normal = vshlq_n_u32(vsubq_u32(e, vdupq_n_u32(1)), 23);
-  const uint32x4_t tiny = vshlq_u32(vdupq_n_u32(0x00200000), vreinterpretq_s32_u32(e));
-  return vreinterpretq_f32_u32(vbslq_u32(vcltq_u32(e, vdupq_n_u32(2)), tiny, normal));
-}
-
-// From a group (or the header of a format with super scales).
-template <PanelFormat F>
-inline Factors factors_at(const std::byte* at) {
-  Factors out{};
-  if constexpr (F.scale == ScaleKind::kE8M0) {
-    const uint16x8_t e = vmovl_u8(vld1_u8(bytes(at)));
-    out.d = {{exponents(vget_low_u16(e)), exponents(vget_high_u16(e))}};
-  } else {
-    out.d = load_halves(at);
-  }
-  if constexpr (F.has_min) {
-    out.m = load_halves(at + 2 * kPanelRows);
-    if constexpr (F.has_super())
-      for (float32x4_t& half : out.m.half) half = vnegq_f32(half);
-  }
-  return out;
-}
-
-template <PanelFormat F>
-inline int16x8_t scale_at(const std::byte* group, int block) {
-  const uint8x8_t scale = vld1_u8(bytes(group) + block * kPanelRows);
-  if constexpr (F.scale == ScaleKind::kSuperI8) return vmovl_s8(vreinterpret_s8_u8(scale));
-  return vreinterpretq_s16_u16(vmovl_u8(scale));
-}
-template <PanelFormat F>
-inline int16x8_t min_at(const std::byte* group, int block) {
-  return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(bytes(group) + (Codes<F>::kBlocks + block) * kPanelRows)));
-}
-
-template <PanelFormat F>
-void expand(const std::byte* panel, int64_t k, std::byte* to) {
-  Factors factors{};
-  for (int64_t g = 0; g < k / kGroup; ++g, panel += F.group_bytes(), to += Expanded<F>::kBytes) {
-    if (!F.has_super() || g % kSuperGroups == 0) {
-      factors = factors_at<F>(panel);
-      panel += F.super_header_bytes();
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < kSteps; ++j)
-      for (int half = 0; half < kHalves; ++half)
-        vst1q_s8(reinterpret_cast<int8_t*>(to) + 32 * j + 16 * half,
-                 codes_at<F>(panel + F.group_scales_bytes(), j, half));
-    for (int half = 0; half < kHalves; ++half) {
-      vst1q_u8(bytes(to) + Expanded<F>::kD + 16 * half, vreinterpretq_u8_f32(factors.d.half[half]));
-      if constexpr (F.has_min)
-        vst1q_u8(bytes(to) + Expanded<F>::kM + 16 * half, vreinterpretq_u8_f32(factors.m.half[half]));
-    }
-    for (int block = 0; F.has_super() && block < Codes<F>::kBlocks; ++block) {
-      vst1q_u8(bytes(to) + Expanded<F>::kScales + 16 * block, vreinterpretq_u8_s16(scale_at<F>(panel, block)));
-      if constexpr (F.has_min)
-        vst1q_u8(bytes(to) + Expanded<F>::kMins + 16 * block, vreinterpretq_u8_s16(min_at<F>(panel, block)));
-    }
-  }
-}
-
-// Adds bias and what was there, and writes the rows that exist.
-inline void finish(const MatmulArgs& args, int64_t panel, int64_t column, const float32x4_t (&sum)[kHalves]) {
-  for (int half = 0; half < kHalves; ++half) {
-    const int64_t row = panel * kPanelRows + 4 * half;
-    float* out = args.out + column * args.out_stride + row;
-    if (row + 4 <= args.rows) {
-      float32x4_t value = sum[half];
-      if (args.epilogue.bias) value = vaddq_f32(value, vld1q_f32(args.epilogue.bias + row));
-      if (args.epilogue.accumulate) value = vaddq_f32(vld1q_f32(out), value);
-      vst1q_f32(out, value);
-      continue;
-    }
-    float lanes[4];
-    vst1q_f32(lanes, sum[half]);
-    for (int64_t i = 0; i < args.rows - row; ++i) {
-      const float value = args.epilogue.bias ? lanes[i] + args.epilogue.bias[row + i] : lanes[i];
-      out[i] = args.epilogue.accumulate ? out[i] + value : value;
-    }
-  }
-}
-
-// A panel times C columns of quantised activations. kPlanes: the panel as stored; otherwise an expanded one.
-template <PanelFormat F, bool kDot, bool kPlanes, int C>
-struct Tile {
-  using Code = Codes<F>;
-  static constexpr int64_t kBytes = kPlanes ? F.group_bytes() : Expanded<F>::kBytes;
-
-  const std::byte* at;
-  const int8_t* x;
-  const float* dx;
-  const int16_t* sums;
-  int64_t k;
-  Factors factors;
-  float32x4_t acc[C][kHalves];
-
-  int8x16_t codes(int j, int half) const {
-    if constexpr (kPlanes) return codes_at<F>(at + F.group_scales_bytes(), j, half);
-    return vld1q_s8(reinterpret_cast<const int8_t*>(at) + 32 * j + 16 * half);
-  }
-  int16x8_t scale(int block) const {
-    if constexpr (kPlanes) return scale_at<F>(at, block);
-    return load_int16(at + Expanded<F>::kScales + 16 * block);
-  }
-  int16x8_t mins(int block) const {
-    if constexpr (kPlanes) return min_at<F>(at, block);
-    return load_int16(at + Expanded<F>::kMins + 16 * block);
-  }
-  Factors group_factors() const {
-    if constexpr (kPlanes) return F.has_super() ? factors : factors_at<F>(at);
-    Factors out{};
-    out.d = load_floats(at + Expanded<F>::kD);
-    if constexpr (F.has_min) out.m = load_floats(at + Expanded<F>::kM);
-    return out;
-  }
-
-  // Sums of a block per row, by dot products of four bytes.
-  void dot_block(int first, int32x4_t (&rows)[C][kHalves]) const {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) rows[c][0] = rows[c][1] = vdupq_n_s32(0);
-#pragma GCC unroll 8
-    for (int j = first; j < first + Code::kBlockSteps; ++j) {
-      const int8x16_t low = codes(j, 0), high = codes(j, 1);
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) {
-        const int8x16_t b = four_of(x + c * k + 4 * j);
-        if constexpr (kDot) {
-          rows[c][0] = vdotq_s32(rows[c][0], low, b);
-          rows[c][1] = vdotq_s32(rows[c][1], high, b);
-        }
-      }
-    }
-  }
-
-  // The same without: products added in int16 as far as they fit, then in pairs to int32.
-  void multiply_block(int first, int32x4_t (&rows)[C][kHalves]) const {
-    int32x4_t wide[C][kHalves][2];
-#pragma GCC unroll 8
-    for (int from = first; from < first + Code::kBlockSteps; from += Code::kAdds) {
-      int16x8_t sum[C][kHalves][2];
-#pragma GCC unroll 8
-      for (int j = from; j < from + Code::kAdds; ++j) {
-        const int8x16_t w[kHalves] = {codes(j, 0), codes(j, 1)};
-#pragma GCC unroll 8
-        for (int c = 0; c < C; ++c) {
-          const int8x8_t b = vget_low_s8(four_of(x + c * k + 4 * j));
-#pragma GCC unroll 2
-          for (int half = 0; half < kHalves; ++half) {
-            sum[c][half][0] =
-                j == from ? vmull_s8(vget_low_s8(w[half]), b) : vmlal_s8(sum[c][half][0], vget_low_s8(w[half]), b);
-            sum[c][half][1] =
-                j == from ? vmull_s8(vget_high_s8(w[half]), b) : vmlal_s8(sum[c][half][1], vget_high_s8(w[half]), b);
-          }
-        }
-      }
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c)
-#pragma GCC unroll 2
-        for (int half = 0; half < kHalves; ++half)
-#pragma GCC unroll 2
-          for (int i = 0; i < 2; ++i)
-            wide[c][half][i] =
-                from == first ? vpaddlq_s16(sum[c][half][i]) : vpadalq_s16(wide[c][half][i], sum[c][half][i]);
-    }
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c)
-#pragma GCC unroll 2
-      for (int half = 0; half < kHalves; ++half) rows[c][half] = vpaddq_s32(wide[c][half][0], wide[c][half][1]);
-  }
-
-  static int32x4_t widen(int16x8_t v, int half) { return vmovl_s16(half ? vget_high_s16(v) : vget_low_s16(v)); }
-
-  void add_group() {
-    int32x4_t isum[C][kHalves], msum[C][kHalves];
-#pragma GCC unroll 2
-    for (int block = 0; block < Code::kBlocks; ++block) {
-      int32x4_t rows[C][kHalves];
-      if constexpr (kDot) {
-        dot_block(block * Code::kBlockSteps, rows);
-      } else {
-        multiply_block(block * Code::kBlockSteps, rows);
-      }
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) {
-        const int16_t* sum = sums + c * (k / 16);
-        const int32_t block_sum = F.block == 16 ? sum[block] : sum[0] + sum[1];
-#pragma GCC unroll 2
-        for (int half = 0; half < kHalves; ++half) {
-          if constexpr (Code::kScaled) {
-            const int32x4_t factor = widen(scale(block), half);
-            isum[c][half] =
-                block == 0 ? vmulq_s32(rows[c][half], factor) : vmlaq_s32(isum[c][half], rows[c][half], factor);
-          } else {
-            isum[c][half] = rows[c][half];
-          }
-          if constexpr (F.has_min && Code::kScaled) {
-            const int32x4_t each = vmulq_n_s32(widen(mins(block), half), block_sum);
-            msum[c][half] = block == 0 ? each : vaddq_s32(msum[c][half], each);
-          } else {
-            msum[c][half] = vdupq_n_s32(block_sum);
-          }
-        }
-      }
-    }
-    const Factors factor = group_factors();
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      const float step = dx[c * (k / kGroup)];
-#pragma GCC unroll 2
-      for (int half = 0; half < kHalves; ++half) {
-        acc[c][half] = vfmaq_f32(acc[c][half], vcvtq_f32_s32(isum[c][half]), vmulq_n_f32(factor.d.half[half], step));
-        if constexpr (F.has_min)
-          acc[c][half] = vfmaq_f32(acc[c][half], vcvtq_f32_s32(msum[c][half]), vmulq_n_f32(factor.m.half[half], step));
-      }
-    }
-  }
-
-  void run(const MatmulArgs& args, int64_t panel, int64_t column) {
-    k = args.k;
-    factors = {};
-    x = args.xq.codes + column * k;
-    dx = args.xq.scales + column * (k / kGroup);
-    sums = args.xq.sums + column * (k / 16);
-    for (int c = 0; c < C; ++c) acc[c][0] = acc[c][1] = vdupq_n_f32(0.0f);
-    for (int64_t g = 0; g < k / kGroup; ++g) {
-      if (kPlanes && F.has_super() && g % kSuperGroups == 0) {
-        factors = factors_at<F>(at);
-        at += F.super_header_bytes();
-      }
-      add_group();
-      at += kBytes;
-      x += kGroup;
-      dx += 1;
-      sums += 2;
-    }
-    for (int c = 0; c < C; ++c) finish(args, panel, column + c, acc[c]);
-  }
-};
-
-template <PanelFormat F, bool kDot, bool kPlanes, int C>
-void tile_at(const MatmulArgs& args, const std::byte* at, int64_t panel, int64_t column) {
-  Tile<F, kDot, kPlanes, C> tile;
-  tile.at = at;
-  tile.run(args, panel, column);
+  each<C>([&](auto c) {
+    if (c >= first) finish(args, panel, column + c, acc[c][0], acc[c][1]);
+  });
 }
 
 // Columns [column, column + count), count 1 to 4.
-template <PanelFormat F, bool kDot, bool kPlanes>
-void columns_at(const MatmulArgs& args, const std::byte* at, int64_t panel, int64_t column, int64_t count) {
-  switch (count) {
-    case 1:
-      return tile_at<F, kDot, kPlanes, 1>(args, at, panel, column);
-    case 2:
-      return tile_at<F, kDot, kPlanes, 2>(args, at, panel, column);
-    case 3:
-      return tile_at<F, kDot, kPlanes, 3>(args, at, panel, column);
-    default:
-      return tile_at<F, kDot, kPlanes, 4>(args, at, panel, column);
+template <PanelFormat F, Multiply M, bool kPlanes>
+void columns_at(const MatmulArgs& args, const std::byte* at, int64_t panel, int64_t column, int count) {
+  if (count == 4) return tile<F, M, kPlanes, 4>(args, at, panel, column);
+  if (count == 2) return tile<F, M, kPlanes, 2>(args, at, panel, column);
+  if constexpr (M == Multiply::kMatrix && !kPlanes) {
+    // Columns come in pairs: an odd number has the column before it beside it, which was written already.
+    if (count == 3) return tile<F, M, kPlanes, 4>(args, at, panel, column - 1, 1);
+    return tile<F, M, kPlanes, 2>(args, at, panel, column - 1, 1);
+  } else {
+    if (count == 3) return tile<F, M, kPlanes, 3>(args, at, panel, column);
+    return tile<F, M, kPlanes, 1>(args, at, panel, column);
   }
 }
 
 // Columns whose activations stay in the second-level cache while panels stream past.
 constexpr int64_t kColumnsBytes = 128 * 1024;
 
-template <PanelFormat F, bool kDot>
+template <PanelFormat F, Multiply M>
 void matmul(const PanelFormat&, const MatmulArgs& args) {
   const int64_t fit = kColumnsBytes / args.k / 4 * 4;
   const int64_t block = fit < 16 ? 16 : fit > 128 ? 128 : fit;
@@ -388,86 +364,34 @@ void matmul(const PanelFormat&, const MatmulArgs& args) {
     for (int64_t panel = args.panel_begin; panel < args.panel_end; ++panel) {
       const std::byte* at = args.panels + panel * args.panel_stride;
       if (args.m <= 4) {
-        columns_at<F, kDot, true>(args, at, panel, 0, args.m);
+        columns_at<F, M, true>(args, at, panel, 0, args.m);
         continue;
       }
-      expand<F>(at, args.k, args.scratch);
+      expand<F, M>(at, args.k, args.scratch);
       for (int64_t column = begin; column < end; column += 4)
-        columns_at<F, kDot, false>(args, args.scratch, panel, column, end - column < 4 ? end - column : 4);
+        columns_at<F, M, false>(args, args.scratch, panel, column,
+                                end - column < 4 ? static_cast<int>(end - column) : 4);
     }
   }
 }
 
-template <PanelFormat F>
-inline Floats weights_at(const std::byte* panel, int64_t i) {
-  if constexpr (F.bits == 32) return load_floats(panel + 4 * kPanelRows * i);
-  if constexpr (!F.bfloat) return load_halves(panel + 2 * kPanelRows * i);
-  const uint16x8_t narrow = vreinterpretq_u16_u8(vld1q_u8(bytes(panel) + 2 * kPanelRows * i));
-  return {{vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(narrow), 16)),
-           vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(narrow), 16))}};
-}
-
-// P panels times C columns; several sums at once, so that a multiply-add need not wait for the one before it.
-template <PanelFormat F, int P, int C>
-void float_tile(const MatmulArgs& args, int64_t panel, int64_t column) {
-  float32x4_t acc[P][C][kHalves];
-#pragma GCC unroll 4
-  for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) acc[p][c][0] = acc[p][c][1] = vdupq_n_f32(0.0f);
-  const std::byte* at = args.panels + panel * args.panel_stride;
-  const float* x = args.x + column * args.x_stride;
-  for (int64_t i = 0; i < args.k; ++i) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) {
-      const Floats w = weights_at<F>(at + p * args.panel_stride, i);
-#pragma GCC unroll 4
-      for (int c = 0; c < C; ++c)
-#pragma GCC unroll 2
-        for (int half = 0; half < kHalves; ++half)
-          acc[p][c][half] = vfmaq_n_f32(acc[p][c][half], w.half[half], x[c * args.x_stride + i]);
-    }
-  }
-#pragma GCC unroll 4
-  for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) finish(args, panel + p, column + c, acc[p][c]);
-}
-
-template <PanelFormat F, int C>
-void float_panels(const MatmulArgs& args, int64_t column) {
-  constexpr int P = C == 1 ? 4 : 2;
-  int64_t panel = args.panel_begin;
-  for (; panel + P <= args.panel_end; panel += P) float_tile<F, P, C>(args, panel, column);
-  for (; panel < args.panel_end; ++panel) float_tile<F, 1, C>(args, panel, column);
-}
-
-template <PanelFormat F>
-void float_matmul(const PanelFormat&, const MatmulArgs& args) {
-  int64_t column = 0;
-  for (; column + 4 <= args.m; column += 4) float_panels<F, 4>(args, column);
-  for (; column + 2 <= args.m; column += 2) float_panels<F, 2>(args, column);
-  for (; column < args.m; ++column) float_panels<F, 1>(args, column);
-}
-
-template <PanelFormat F, bool kDot>
+template <PanelFormat F, Multiply M>
 constexpr MatmulEntry entry() {
-  if constexpr (F.is_float()) {
+  if constexpr (F.is_float())
     return {F, float_matmul<F>};
-  } else {
-    return {F, matmul<F, kDot>};
-  }
+  else
+    return {F, matmul<F, M>};
 }
 
-template <bool kDot>
+template <Multiply M>
 constexpr auto entries() {
   return std::array{
-      entry<formats::kF32, kDot>(),   entry<formats::kF16, kDot>(),    entry<formats::kBF16, kDot>(),
-      entry<formats::kQ4_0, kDot>(),  entry<formats::kQ4_1, kDot>(),   entry<formats::kQ5_0, kDot>(),
-      entry<formats::kQ5_1, kDot>(),  entry<formats::kQ8_0, kDot>(),   entry<formats::kQ2_K, kDot>(),
-      entry<formats::kQ3_K, kDot>(),  entry<formats::kQ4_K, kDot>(),   entry<formats::kQ5_K, kDot>(),
-      entry<formats::kQ6_K, kDot>(),  entry<formats::kIQ4_NL, kDot>(), entry<formats::kIQ4_XS, kDot>(),
-      entry<formats::kMXFP4, kDot>(),
+      entry<formats::kF32, M>(),   entry<formats::kF16, M>(),    entry<formats::kBF16, M>(),
+      entry<formats::kQ4_0, M>(),  entry<formats::kQ4_1, M>(),   entry<formats::kQ5_0, M>(),
+      entry<formats::kQ5_1, M>(),  entry<formats::kQ8_0, M>(),   entry<formats::kQ2_K, M>(),
+      entry<formats::kQ3_K, M>(),  entry<formats::kQ4_K, M>(),   entry<formats::kQ5_K, M>(),
+      entry<formats::kQ6_K, M>(),  entry<formats::kIQ4_NL, M>(), entry<formats::kIQ4_XS, M>(),
+      entry<formats::kMXFP4, M>(),
   };
 }
 

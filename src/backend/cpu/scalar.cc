@@ -1,5 +1,7 @@
 // The reference: every loop as its definition in kernels.h reads, for any machine. The other files are tested against
 // this one.
+#include "backend/cpu/scalar.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -94,23 +96,43 @@ int dot(const int16_t* codes, const int16_t* x, int n) {
   return sum;
 }
 
-void add_group(const PanelFormat& format, const Group& group, const QuantizedRows& xq, int64_t column, int64_t g,
-               float* acc) {
+// The integer sum of a group: codes times activations, blocks scaled.
+int group_sum(const PanelFormat& format, const Group& group, int row, const int16_t* x) {
+  int sum = 0;
+  for (int block = 0; block < format.blocks_per_group(); ++block)
+    sum +=
+        group.scales[block][row] * dot(group.codes[row] + block * format.block, x + block * format.block, format.block);
+  return sum;
+}
+
+// Sums of one panel and column under way.
+struct Sums {
+  float acc[kPanelRows] = {};
+  float s[kPanelRows] = {};  // of the 256 elements under one header
+  float t[kPanelRows] = {};
+};
+
+void add_group(const PanelFormat& format, const Group& group, const QuantizedRows& column, int64_t g, Sums& sums) {
   int16_t x[kGroup];
-  const int8_t* codes = xq.codes + column * xq.k + g * kGroup;
-  for (int i = 0; i < kGroup; ++i) x[i] = codes[i];
-  const float dx = xq.scales[column * (xq.k / kGroup) + g];
-  const int16_t* sums = xq.sums + column * (xq.k / 16) + 2 * g;
+  for (int i = 0; i < kGroup; ++i) x[i] = column.codes[g * kGroup + i];
+  const float dx = column.scales[g * column.m];
   for (int row = 0; row < kPanelRows; ++row) {
-    int isum = 0;
-    int msum = 0;
-    for (int block = 0; block < format.blocks_per_group(); ++block) {
-      isum += group.scales[block][row] *
-              dot(group.codes[row] + block * format.block, x + block * format.block, format.block);
-      msum += group.mins[block][row] * (format.block == 16 ? sums[block] : sums[0] + sums[1]);
+    const auto isum = static_cast<float>(group_sum(format, group, row, x));
+    if (!format.has_super()) {
+      sums.acc[row] = std::fma(isum, group.d[row] * dx, sums.acc[row]);
+      if (format.has_min) sums.acc[row] = std::fma(group.m[row], column.scaled_sums[g * column.m], sums.acc[row]);
+      continue;
     }
-    acc[row] = std::fma(static_cast<float>(isum), group.d[row] * dx, acc[row]);
-    if (format.has_min) acc[row] = std::fma(static_cast<float>(msum), group.m[row] * dx, acc[row]);
+    sums.s[row] = std::fma(isum, dx, sums.s[row]);
+    for (int block = 0; format.has_min && block < format.blocks_per_group(); ++block) {
+      const float x_b = format.block == kGroup ? column.scaled_sums[g * column.m]
+                                               : static_cast<float>(column.sums[2 * g * column.m + block]) * dx;
+      sums.t[row] = std::fma(static_cast<float>(group.mins[block][row]), x_b, sums.t[row]);
+    }
+    if (g % kSuperGroups != kSuperGroups - 1) continue;
+    sums.acc[row] = std::fma(sums.s[row], group.d[row], sums.acc[row]);
+    if (format.has_min) sums.acc[row] = std::fma(sums.t[row], group.m[row], sums.acc[row]);
+    sums.s[row] = sums.t[row] = 0.0f;
   }
 }
 
@@ -124,7 +146,7 @@ void finish(const MatmulArgs& args, int64_t panel, int64_t column, const float* 
 }
 
 void quantized_panel(const PanelFormat& format, const MatmulArgs& args, int64_t panel, int64_t begin, int columns) {
-  float acc[kColumns][kPanelRows] = {};
+  Sums sums[kColumns];
   const std::byte* at = args.panels + panel * args.panel_stride;
   const std::byte* header = nullptr;
   for (int64_t g = 0; g < args.k / kGroup; ++g, at += format.group_bytes()) {
@@ -135,9 +157,9 @@ void quantized_panel(const PanelFormat& format, const MatmulArgs& args, int64_t 
     Group group;
     decode_scales(format, header, at, group);
     decode_codes(format, at + format.group_scales_bytes(), group);
-    for (int c = 0; c < columns; ++c) add_group(format, group, args.xq, begin + c, g, acc[c]);
+    for (int c = 0; c < columns; ++c) add_group(format, group, args.xq.from_row(begin + c), g, sums[c]);
   }
-  for (int c = 0; c < columns; ++c) finish(args, panel, begin + c, acc[c]);
+  for (int c = 0; c < columns; ++c) finish(args, panel, begin + c, sums[c].acc);
 }
 
 float float_weight(const PanelFormat& format, const std::byte* panel, int64_t index) {
@@ -181,16 +203,16 @@ float quantize_group(const float* x, int8_t* codes) {
 }
 
 void quantize_rows(const float* x, int64_t x_stride, int m, const QuantizedRows& out) {
-  const int64_t groups = out.k / kGroup;
   for (int64_t r = 0; r < m; ++r) {
-    for (int64_t g = 0; g < groups; ++g) {
-      int8_t* codes = out.codes + r * out.k + g * kGroup;
-      out.scales[r * groups + g] = quantize_group(x + r * x_stride + g * kGroup, codes);
-      for (int half = 0; half < 2; ++half) {
-        int sum = 0;
-        for (int i = 0; i < 16; ++i) sum += codes[16 * half + i];
-        out.sums[(r * groups + g) * 2 + half] = static_cast<int16_t>(sum);
-      }
+    const QuantizedRows row = out.from_row(r);
+    for (int64_t g = 0; g < out.k / kGroup; ++g) {
+      int8_t* codes = row.codes + g * kGroup;
+      const float scale = quantize_group(x + r * x_stride + g * kGroup, codes);
+      int sums[2] = {};
+      for (int i = 0; i < kGroup; ++i) sums[i / 16] += codes[i];
+      for (int half = 0; half < 2; ++half) row.sums[2 * g * out.m + half] = static_cast<int16_t>(sums[half]);
+      row.scales[g * out.m] = scale;
+      row.scaled_sums[g * out.m] = static_cast<float>(sums[0] + sums[1]) * scale;
     }
   }
 }
@@ -207,57 +229,8 @@ void glu(Activation activation, const float* gate, const float* up, int64_t n, f
     out[i] = (activation == Activation::kSilu ? silu_f32(gate[i]) : gelu_tanh_f32(gate[i])) * up[i];
 }
 
-void scores(const AttendArgs& args, int query, float* s) {
-  const float* q = args.q + query * args.q_stride;
-  for (int j = 0; j < kPagePositions; ++j) s[j] = 0.0f;
-  for (int64_t d = 0; d < args.head_dim; ++d)
-    for (int j = 0; j < kPagePositions; ++j) s[j] = std::fma(q[d], args.k[d * kPagePositions + j], s[j]);
-  for (int j = 0; j < kPagePositions; ++j) {
-    s[j] *= args.scale;
-    if (args.soft_cap != 0.0f) s[j] = args.soft_cap * tanh_f32(s[j] / args.soft_cap);
-  }
-}
-
-void attend_one(const AttendArgs& args, int query) {
-  const int begin = args.begin[query], end = args.end[query];
-  if (begin >= end) return;
-  float p[kPagePositions];
-  scores(args, query, p);
-  float m = args.m[query];
-  for (int j = begin; j < end; ++j) m = p[j] > m ? p[j] : m;
-  m += 0.0f;  // of the two zeros the positive one
-  for (int j = 0; j < kPagePositions; ++j) p[j] = j >= begin && j < end ? exp_f32(p[j] - m) : 0.0f;
-  const float c = exp_f32(args.m[query] - m);
-  float lanes[8];
-  for (int t = 0; t < 8; ++t) lanes[t] = (p[t] + p[t + 8]) + (p[t + 16] + p[t + 24]);
-  args.l[query] = std::fma(args.l[query], c, sum8(lanes));
-  args.m[query] = m;
-  float* o = args.o + query * args.o_stride;
-  for (int d = 0; d < args.head_dim; ++d) {
-    float sum = o[d] * c;
-    for (int64_t j = begin; j < end; ++j) sum = std::fma(p[j], args.v[j * args.head_dim + d], sum);
-    o[d] = sum;
-  }
-}
-
-void attend(const AttendArgs& args) {
-  for (int query = 0; query < args.n; ++query) attend_one(args, query);
-}
-
-void halves_to_floats(const uint16_t* in, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = f16_to_f32(in[i]);
-}
-
 void floats_to_halves(const float* in, int64_t n, uint16_t* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = f32_to_f16(in[i]);
-}
-
-void i8_keys_to_f32(const int8_t* in, const float* scale, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(in[i]) * scale[i % kPagePositions];
-}
-
-void i8_values_to_f32(const int8_t* in, const float* scale, int64_t row, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(in[i]) * scale[i / row];
 }
 
 bool always() { return true; }
@@ -280,15 +253,15 @@ void matmul_scalar(const PanelFormat& format, const MatmulArgs& args) {
 constinit const Kernels kScalar = {
     .isa = "scalar",
     .supported = always,
+    .below = nullptr,
     .matmul = nullptr,
     .quantize_rows = quantize_rows,
     .rms_norm = rms_norm,
     .glu = glu,
-    .attend = attend,
-    .f16_to_f32 = halves_to_floats,
+    .attend = scalar::attend,
+    .merge = scalar::merge,
     .f32_to_f16 = floats_to_halves,
-    .i8_keys_to_f32 = i8_keys_to_f32,
-    .i8_values_to_f32 = i8_values_to_f32,
+    .quantize_i8 = scalar::quantize_i8,
 };
 
 }  // namespace hearth::cpu

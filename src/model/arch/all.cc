@@ -78,7 +78,7 @@ Result<const Family*> find_family(const Checkpoint& checkpoint) {
 }
 
 std::string tensor_name(const Family& family, const Checkpoint& checkpoint, std::string_view gguf_name) {
-  if (checkpoint.kind() == Checkpoint::Kind::kGguf) return std::string(gguf_name);
+  if (checkpoint.has_gguf_names()) return std::string(gguf_name);
   std::string prefix;
   std::string_view rest = gguf_name;
   if (rest.starts_with("blk.")) {

@@ -137,8 +137,8 @@ Result<DecoderConfig> configure_plain(const ModelKeys& keys) {
   config.glu = TRY(activation(keys));
   const int n_layers = TRY(keys.require_int("block_count", "num_hidden_layers"));
   if (n_layers < 1 || n_layers > 4096) return fail(Code::kMalformed, "the model says it has {} layers", n_layers);
-  if (const TensorRef* table =
-          keys.checkpoint().find_tensor(keys.hugging_face() ? "model.embed_tokens.weight" : "token_embd.weight"))
+  if (const TensorRef* table = keys.checkpoint().find_tensor(
+          keys.checkpoint().has_gguf_names() ? "token_embd.weight" : "model.embed_tokens.weight"))
     config.n_vocab = table->shape[1] <= INT32_MAX ? static_cast<int>(table->shape[1]) : 0;
   else
     return fail(Code::kMalformed, "the model has no token embedding");

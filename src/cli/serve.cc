@@ -1,0 +1,215 @@
+#include <CLI/CLI.hpp>
+#include <boost/json/serialize.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/machine.h"
+#include "cli/model_catalog.h"
+#include "cli/model_pull.h"
+#include "cli/output.h"
+#include "cli/serve_security.h"
+#include "cli/service.h"
+#include "cli/settings.h"
+#include "serve/server.h"
+
+namespace hearth::cli {
+namespace {
+
+struct ServeOptions {
+  ModelCatalogOptions catalog;
+  SecurityOptions security;
+  serve::ServerOptions server;
+  std::string memory, prompt_cache = "1GiB", log_form = "text";
+  bool json = false;
+  int drain_seconds = 30, body_megabytes = 4;
+};
+
+// Four fifths of what this process may have: the rest is for everything else.
+int64_t default_memory() {
+  const Machine machine = probe_machine();
+  return static_cast<int64_t>(
+      std::min(machine.memory_bytes, machine.memory_limit_bytes.value_or(machine.memory_bytes)) / 5 * 4);
+}
+
+Result<void> open_prompt_cache(ServeOptions& options) {
+  const uint64_t bytes = options.prompt_cache == "0" ? 0 : TRY(parse_size("--prompt-cache", options.prompt_cache));
+  if (bytes == 0) return {};
+  const Key key = TRY(storage_key());
+  options.catalog.engine.state_cache = TRY(StateCache::open(serve_folder() / "prompts", key, bytes));
+  return {};
+}
+
+Result<std::unique_ptr<BatchJournal>> open_journal() {
+  const Key key = TRY(storage_key());
+  return BatchJournal::open(serve_folder() / "batches.db", key);
+}
+
+// Clients pull from the hub only: an address or a file of their choosing would be reached with this machine's rights.
+class ClientObserver final : public PullObserver {
+ public:
+  ClientObserver(const std::atomic<bool>& flag, const std::function<void(const serve::PullProgress&)>& tell)
+      : PullObserver(flag), tell_(tell) {}
+  void begin(const ExpectedFile& file) override { file_ = file; }
+  void progress(const DownloadProgress& progress) override {
+    tell_({.file = file_.name, .sha256 = file_.sha256, .bytes = progress.bytes, .total = progress.total});
+  }
+  void note(const std::string& text) override { LOG(kInfo, "{}", text); }
+
+ private:
+  const std::function<void(const serve::PullProgress&)>& tell_;
+  ExpectedFile file_;
+};
+
+Result<void> pull_for_client(const std::string& name, const std::atomic<bool>& cancelled,
+                             const std::function<void(const serve::PullProgress&)>& tell) {
+  ClientObserver observer(cancelled, tell);
+  PullOptions options;
+  options.source = name;
+  options.hub_only = true;
+  TRY(pull_model(options, observer));
+  return {};
+}
+
+std::string url_of(const HttpServerOptions::Listen& listen, uint16_t port) {
+  const ListenAddress& address = listen.address;
+  if (!address.unix_path.empty()) return address.text;
+  const std::string host = address.host.empty()         ? "*"
+                           : address.host.contains(':') ? "[" + address.host + "]"
+                                                        : address.host;
+  return fmt::format("{}://{}:{}", listen.tls ? "https" : "http", host, port);
+}
+
+void announce(const serve::Server& server, bool as_json) {
+  const HttpServerOptions& http = server.options().http;
+  boost::json::array urls;
+  for (size_t i = 0; i < http.listen.size(); ++i) {
+    const std::string url = url_of(http.listen[i], server.ports()[i]);
+    fmt::print(stderr, "Listening on {}\n", url);
+    urls.emplace_back(url);
+  }
+  if (http.tls) fmt::print(stderr, "Certificate SHA-256 {}\n", http.tls->fingerprint());
+  if (!as_json) return;
+  boost::json::object told{{"listening", std::move(urls)}};
+  if (http.tls) told["certificate_sha256"] = http.tls->fingerprint();
+  fmt::print("{}\n", boost::json::serialize(told));
+  std::fflush(stdout);
+}
+
+void reload(serve::Server& server, const SecurityOptions& security) {
+  notify_service("RELOADING=1");
+  const auto tls = load_certificate(security);
+  const Result<void> done = tls ? server.reload(*tls) : std::unexpected(tls.error());
+  fmt::print(stderr, "{}\n", done ? "Keys and certificate read again." : "Nothing changed: " + done.error().message);
+  notify_service("READY=1");
+}
+
+Result<void> run(ServeOptions& options) {
+  ServiceSignals signals;  // before any thread
+  options.catalog.engine.kv_type = TRY(parse_kv_type(options.catalog.model.kv_type));
+  options.server.memory_bytes_max =
+      options.memory.empty() ? default_memory() : static_cast<int64_t>(TRY(parse_size("--memory", options.memory)));
+  options.catalog.memory_bytes_max = options.server.memory_bytes_max;
+  options.server.log_form = options.log_form == "json"  ? serve::LogForm::kJson
+                            : options.log_form == "off" ? serve::LogForm::kOff
+                                                        : serve::LogForm::kText;
+  options.server.http.reader.body_bytes = static_cast<uint64_t>(options.body_megabytes) << 20;
+  TRY(secure(options.security, options.server.http));
+  options.server.access.key_file = key_file(options.security);
+  options.server.access.allow_hosts = own_names(options.security);
+  options.server.version = HEARTH_VERSION;
+  options.server.pull = pull_for_client;
+  options.server.log = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
+
+  TRY(open_prompt_cache(options));
+  std::vector<std::string> names;
+  std::unique_ptr<Catalog> catalog = TRY(make_catalog(options.catalog, names));
+  if (!names.empty()) options.server.default_model = names.front();
+  for (const std::string& name : names) TRY(catalog->acquire(name, kForever));
+  std::unique_ptr<BatchJournal> journal = TRY(open_journal());
+  const std::unique_ptr<serve::Server> server =
+      TRY(serve::Server::start(options.server, std::move(catalog), std::move(journal)));
+  announce(*server, options.json);
+  notify_service("READY=1");
+
+  const auto well = [&] { return server->responds(std::chrono::seconds(2)); };
+  while (signals.next({}, well) != ServiceSignals::Signal::kEnd) reload(*server, options.security);
+  notify_service("STOPPING=1");
+  fmt::print(stderr, "Finishing what runs (at most {} s; a second signal ends at once)\n", options.drain_seconds);
+  for (int waited = 0; waited < options.drain_seconds * 10; ++waited) {
+    if (server->drain(std::chrono::milliseconds(100))) break;
+    if (signals.next(std::chrono::milliseconds(1)) == ServiceSignals::Signal::kEnd) break;
+  }
+  return {};
+}
+
+void declare_network(CLI::App& app, ServeOptions& options) {
+  SecurityOptions& security = options.security;
+  app.add_option("--listen", security.listen,
+                 "HOST:PORT, :PORT or unix:/path; may be given several times (default: 127.0.0.1:8080)")
+      ->allow_extra_args(false);
+  app.add_flag("--ollama", security.ollama, "Listen on 127.0.0.1:11434, too, where clients of Ollama look");
+  app.add_option("--key-file,--api-key-file", security.key_file,
+                 "Keys as `hearth key` keeps them (default: $HEARTH_HOME/serve/keys.json)");
+  app.add_flag("--require-key", options.server.access.always_key, "A key is needed on this machine, too");
+  app.add_option("--tls-cert", security.certificate, "Certificate (PEM) for TLS, on every address");
+  app.add_option("--tls-key", security.certificate_key, "Its private key (PEM)");
+  app.add_flag("--tls-self-signed", security.self_signed, "TLS on every address, with a certificate of its own");
+  app.add_flag("--insecure-no-tls", security.insecure_no_tls,
+               "No TLS on addresses that others can reach (behind a proxy that does it)");
+  app.add_option("--allow-host", security.allow_hosts, "A further name this machine is called by; * for any")
+      ->allow_extra_args(false);
+  app.add_option("--allow-origin", options.server.access.allow_origins, "Pages that may ask: https://HOST; * for any")
+      ->allow_extra_args(false);
+  app.add_option("--body-megabytes", options.body_megabytes, "Largest request")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+}
+
+std::function<Result<void>()> declare(CLI::App& app) {
+  auto options = std::make_shared<ServeOptions>();
+  app.add_option("MODEL", options->catalog.models,
+                 "Models to load now and keep: names in the store or files; others are loaded when asked for");
+  declare_network(app, *options);
+  declare_model_options(app, options->catalog.model);
+  declare_adapter_option(app, options->catalog.model);
+  app.add_option("--parallel", options->catalog.engine.parallel, "Sequences computed at once, per model")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--queue", options->catalog.engine.queue_max, "Requests that may wait, per model")
+      ->capture_default_str();
+  app.add_option("--memory", options->memory,
+                 "For all models together: 512MiB, 4G (default: four fifths of the machine's)");
+  app.add_option("--keep-alive", options->catalog.keep_alive_seconds,
+                 "Seconds a model stays after its last use; -1: for ever")
+      ->capture_default_str()
+      ->check(CLI::Range(-1, 1 << 30));
+  app.add_option("--prompt-cache", options->prompt_cache,
+                 "Disk for the state of prompts, which outlives restarts: 512MiB, 4G; 0: none")
+      ->capture_default_str();
+  app.add_option("--alias", options->catalog.aliases, "ALIAS=MODEL: another name of a model")->allow_extra_args(false);
+  app.add_option("--drain", options->drain_seconds, "Seconds that running requests have when the server is ended")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 3600));
+  app.add_option("--log-format", options->log_form, "Of the line per request on stderr: text, json or off")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"text", "json", "off"}));
+  app.add_flag("--json", options->json, "When it listens, one line of JSON on stdout: its addresses");
+  app.add_option("--otlp", options->server.otlp_endpoint,
+                 "Send traces to this OpenTelemetry collector: http://HOST:4318");
+  app.add_flag("--metrics-vllm", options->server.vllm_metrics, "Metrics also under the names that vLLM uses");
+  return [options] { return run(*options); };
+}
+
+}  // namespace
+
+extern const Command kServe;
+const Command kServe{"serve", "answer other programs over HTTP (OpenAI, Ollama and Anthropic clients)",
+                     "  hearth serve default\n"
+                     "  hearth serve --ollama                        # loads models when asked; port 11434, too\n"
+                     "  hearth serve default --listen 0.0.0.0:8443   # makes a key and a certificate on first start\n"
+                     "  curl http://127.0.0.1:8080/ready",
+                     declare};
+
+}  // namespace hearth::cli

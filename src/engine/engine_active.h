@@ -1,0 +1,58 @@
+// A request from submission to its end, as the engine sees it.
+#pragma once
+
+#include <chrono>
+
+#include "engine/engine.h"
+#include "engine/stream_shared.h"
+#include "text/token_masks.h"
+
+namespace hearth {
+
+using EngineClock = std::chrono::steady_clock;
+inline double seconds(EngineClock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+struct Engine::Active {
+  Active(Request r, const Tokenizer& tokenizer, std::shared_ptr<Stream::Shared> s)
+      : request(std::move(r)),
+        shared(std::move(s)),
+        sampler(request.sampling),
+        detokenizer(tokenizer, request.special),
+        tokens(request.prompt) {
+    usage.prompt_tokens = static_cast<int>(tokens.size());
+  }
+
+  Request request;
+  std::shared_ptr<Stream::Shared> shared;
+  Sampler sampler;
+  Detokenizer detokenizer;
+  std::optional<Constraint> constraint;  // of a request with a grammar
+  uint64_t arrival = 0;
+  SequenceId sequence = -1;
+  std::vector<std::byte> spilled;  // the sequence's state, while it is parked and has no pages
+  std::vector<Token> tokens;       // prompt and answer
+  std::string held;                // text that may be the beginning of a stop text
+  std::vector<double> scores;      // of the candidates
+  Usage usage;
+  EngineClock::time_point submitted = EngineClock::now(), admitted{}, first_token{};
+  bool finished = false;
+
+  [[nodiscard]] int waiting(const SequenceStore& store) const {
+    return static_cast<int>(tokens.size()) - store.length(sequence);
+  }
+  [[nodiscard]] bool late(EngineClock::time_point now) const {
+    return request.deadline_seconds && seconds(now - submitted) > *request.deadline_seconds;
+  }
+  [[nodiscard]] bool cancelled() const { return shared->cancelled.load(); }
+  // How many of the most likely tokens to look at, so that with luck enough of them are allowed.
+  [[nodiscard]] int tokens_looked_at() const {
+    constexpr int kMoreIfConstrained = 24;
+    return sampler.tokens_needed() + (constraint ? kMoreIfConstrained : 0);
+  }
+  // Whether sampling needs the logits of all tokens.
+  [[nodiscard]] bool needs_all_logits() const {
+    return request.logprobs >= 0 || !request.candidates.empty() || sampler.tokens_needed() == 0;
+  }
+};
+
+}  // namespace hearth

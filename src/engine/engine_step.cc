@@ -1,0 +1,226 @@
+// One step: rows in, tokens out.
+#include <algorithm>
+#include <bit>
+
+#include "base/check.h"
+#include "engine/engine_active.h"
+
+namespace hearth {
+namespace {
+
+// The longest end of `text` that begins one of the stop texts: it has to wait for what follows.
+size_t held_back(std::string_view text, std::span<const std::string> stops) {
+  size_t longest = 0;
+  for (const std::string& stop : stops)
+    for (size_t n = std::min(stop.size() - 1, text.size()); n > longest; --n)
+      if (text.ends_with(std::string_view(stop).substr(0, n))) longest = n;
+  return longest;
+}
+
+// The n largest logits, largest first, ties to the lower token.
+std::vector<std::pair<Token, float>> most_likely(std::span<const float> logits, size_t n) {
+  std::vector<std::pair<Token, float>> found(std::min(n, logits.size()), {0, 0.0f});
+  std::vector<std::pair<Token, float>> all;
+  all.reserve(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) all.emplace_back(static_cast<Token>(i), logits[i]);
+  std::ranges::partial_sort_copy(all, found, [](const auto& a, const auto& b) {
+    return a.second > b.second || (a.second == b.second && a.first < b.first);
+  });
+  return found;
+}
+
+}  // namespace
+
+void Engine::step() {
+  compose_rows();
+  if (tokens_.empty()) return;
+  model_.decoder->run({.tokens = tokens_, .sequences = rows_, .adapters = adapters_}, *store_);
+  for (size_t i = 0; i < ran_.size(); ++i) store_->advance(ran_[i].active->sequence, rows_[i].count);
+  std::erase_if(ran_, [&](const Ran& ran) { return !token_is_due(*ran.active); });
+  scored_.clear();
+  sample_from_top();
+  sample_from_all();
+  for (Active* active : scored_) finish_scores(*active);
+}
+
+// The rows of the next step, and whose they are.
+void Engine::compose_rows() {
+  runnables_.clear(), tokens_.clear(), rows_.clear(), adapters_.clear(), ran_.clear();
+  prompt_rows_ = decode_rows_ = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (auto& active : active_) {
+      end_if_over(*active);
+      const int waiting = active->finished ? 0 : active->waiting(*store_);
+      runnables_.push_back({.waiting = waiting,
+                            .prefill = waiting > 1 || active->usage.completion_tokens == 0,
+                            .precedence = precedence(*active)});
+    }
+  }
+  compose_step(runnables_,
+               {.rows_max = model_.decoder->rows_max(),
+                .prefill_max = options_.prefill_max,
+                .mixed_prefill = pace_.mixed_prefill(options_.prefill_max)},
+               turn_++, shares_);
+  for (const Share share : shares_) {
+    Active& active = *active_[static_cast<size_t>(share.index)];
+    auto room = store_->reserve(active.sequence, share.count);
+    while (!room && make_room()) room = store_->reserve(active.sequence, share.count);
+    if (!room) {
+      finish(active, Finish::kContext);
+      continue;
+    }
+    const auto from = active.tokens.begin() + store_->length(active.sequence);
+    rows_.push_back(store_->rows(active.sequence, static_cast<int>(tokens_.size()), share.count));
+    adapters_.push_back(active.request.adapter.get());
+    tokens_.insert(tokens_.end(), from, from + share.count);
+    ran_.push_back({&active, static_cast<int32_t>(tokens_.size()) - 1, active.needs_all_logits()});
+    (runnables_[static_cast<size_t>(share.index)].prefill ? prompt_rows_ : decode_rows_) += share.count;
+  }
+  const std::scoped_lock lock(mutex_);
+  for (size_t i = 0; i < ran_.size(); ++i)
+    tenants_.find(ran_[i].active->request.tenant)->second.served += rows_[i].count;
+}
+
+void Engine::end_if_over(Active& active) {
+  if (active.finished) return;
+  if (active.cancelled())
+    finish(active, Finish::kCancelled);
+  else if (active.request.deadline_seconds && active.late(EngineClock::now()))
+    finish(active, Finish::kDeadline);
+}
+
+// Whether all of a sequence has run, so that the next token can be chosen.
+bool Engine::token_is_due(Active& active) {
+  if (active.waiting(*store_) > 0) return false;  // more of the prompt is to come
+  if (active.usage.completion_tokens > 0) return true;
+  active.first_token = EngineClock::now();
+  active.usage.prefill_seconds = seconds(active.first_token - active.admitted);
+  if (active.request.max_tokens == 0 && active.request.candidates.empty()) finish(active, Finish::kLength);
+  return !active.finished;
+}
+
+// The next token of all whose sampler looks at the most likely ones only, from one product.
+void Engine::sample_from_top() {
+  wanted_.clear();
+  int most = 0;
+  for (const Ran& ran : ran_) {
+    if (ran.all_logits) continue;
+    wanted_.push_back(ran.last_row);
+    most = std::max(most, ran.active->tokens_looked_at());
+  }
+  if (wanted_.empty()) return;
+  const int count = std::min(most, model_.decoder->config().n_vocab);
+  const auto n = static_cast<size_t>(count);
+  top_tokens_.resize(wanted_.size() * n), logits_.resize(wanted_.size() * n);
+  model_.decoder->most_likely(wanted_, count, top_tokens_, logits_);
+  size_t at = 0;
+  for (Ran& ran : ran_) {
+    if (ran.all_logits) continue;
+    ran.all_logits = !sample_top(*ran.active, std::span(top_tokens_).subspan(at, n), std::span(logits_).subspan(at, n));
+    at += n;
+  }
+}
+
+// False if too few of the most likely tokens are allowed.
+bool Engine::sample_top(Active& active, std::span<Token> tokens, std::span<float> logits) {
+  if (active.constraint) {
+    const size_t needed = std::min(static_cast<size_t>(active.sampler.tokens_needed()), tokens.size());
+    size_t n = 0;
+    for (size_t i = 0; i < tokens.size() && n < needed; ++i)
+      if (active.constraint->accepts(tokens[i])) tokens[n] = tokens[i], logits[n++] = logits[i];
+    if (n < needed) return false;
+    tokens = tokens.first(n), logits = logits.first(n);
+  }
+  take_token(active, active.sampler.sample_top(tokens, logits, static_cast<int64_t>(active.tokens.size())));
+  return true;
+}
+
+// The next token of the others, a few rows of logits at a time.
+void Engine::sample_from_all() {
+  constexpr size_t kRows = 4;
+  const auto n_vocab = static_cast<size_t>(model_.decoder->config().n_vocab);
+  std::erase_if(ran_, [](const Ran& ran) { return !ran.all_logits; });
+  for (size_t first = 0; first < ran_.size(); first += kRows) {
+    const auto some = std::span(ran_).subspan(first, std::min(kRows, ran_.size() - first));
+    wanted_.clear();
+    for (const Ran& ran : some) wanted_.push_back(ran.last_row);
+    logits_.resize(some.size() * n_vocab);
+    model_.decoder->logits(wanted_, logits_);
+    for (size_t i = 0; i < some.size(); ++i)
+      sample_row(*some[i].active, std::span(logits_).subspan(i * n_vocab, n_vocab));
+  }
+}
+
+void Engine::sample_row(Active& active, std::span<float> logits) {
+  if (!active.request.candidates.empty()) return begin_scores(active, logits);
+  std::span<const uint64_t> allowed;
+  if (active.constraint) {
+    allowed = active.constraint->allowed();
+    // The vocabulary cannot write what the grammar wants: what there is is a valid beginning.
+    if (std::ranges::all_of(allowed, [](uint64_t word) { return word == 0; })) return finish(active, Finish::kLength);
+  }
+  const auto position = static_cast<int64_t>(active.tokens.size());
+  if (active.request.logprobs < 0)
+    return take_token(active, active.sampler.sample(logits, active.tokens, position, allowed));
+  // Sampling changes the logits, so what is told of them comes first.
+  TokenLogprob logprob;
+  logprob.top = most_likely(logits, static_cast<size_t>(active.request.logprobs));
+  raw_logits_.assign(logits.begin(), logits.end());
+  logprob.token = active.sampler.sample(logits, active.tokens, position, allowed);
+  const double normaliser = log_sum_exp(raw_logits_);
+  const auto log_probability = [&](float logit) { return static_cast<float>(logit - normaliser); };
+  logprob.logprob = log_probability(raw_logits_[static_cast<size_t>(logprob.token)]);
+  for (auto& [token, value] : logprob.top) value = log_probability(value);
+  take_token(active, logprob.token, &logprob);
+}
+
+// Adds a sampled token to the answer and applies the rules that end it.
+void Engine::take_token(Active& active, Token token, TokenLogprob* logprob) {
+  ++active.usage.completion_tokens;
+  ++tokens_out_;
+  if (model_.text.tokenizer->ends_generation(token) && !active.request.ignore_eos) {
+    if (active.request.special) active.held += model_.text.tokenizer->bytes(token, true, false);
+    return finish(active, Finish::kEnd);
+  }
+  if (active.constraint) CHECK(active.constraint->accept(token));
+  active.tokens.push_back(token);
+  active.held += active.detokenizer.push(token);
+  size_t cut = std::string::npos;
+  for (const std::string& stop : active.request.stop) cut = std::min(cut, active.held.find(stop));
+  if (cut != std::string::npos) {
+    active.held.resize(cut);
+    active.shared->push("", token, logprob);
+    active.detokenizer = Detokenizer(*model_.text.tokenizer, active.request.special);  // nothing may follow
+    return finish(active, Finish::kStop);
+  }
+  const size_t ready = active.held.size() - held_back(active.held, active.request.stop);
+  active.shared->push(std::string_view(active.held).substr(0, ready), token, logprob);
+  active.held.erase(0, ready);
+  if (active.constraint && only_the_end_may_follow(active)) return finish(active, Finish::kEnd);
+  if (active.usage.completion_tokens == active.request.max_tokens) return finish(active, Finish::kLength);
+  if (static_cast<int>(active.tokens.size()) >= model_.decoder->context()) return finish(active, Finish::kContext);
+}
+
+// Then asking the model would cost a step and change nothing.
+bool Engine::only_the_end_may_follow(Active& active) const {
+  if (!active.constraint->complete()) return false;
+  const std::span<const uint64_t> allowed = active.constraint->allowed();
+  for (size_t word = 0; word < allowed.size(); ++word)
+    for (uint64_t bits = allowed[word]; bits != 0; bits &= bits - 1)
+      if (!model_.text.tokenizer->ends_generation(
+              static_cast<Token>(word * 64 + static_cast<size_t>(std::countr_zero(bits)))))
+        return false;
+  return true;
+}
+
+void Engine::finish(Active& active, Finish why) {
+  active.finished = true;
+  active.usage.decode_seconds =
+      active.usage.completion_tokens == 0 ? 0.0 : seconds(EngineClock::now() - active.first_token);
+  if (why != Finish::kStop) active.held += active.detokenizer.finish();
+  if (!active.held.empty()) active.shared->push(active.held, kNoToken);
+  active.shared->end(why, active.usage, std::move(active.scores));
+}
+
+}  // namespace hearth

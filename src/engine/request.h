@@ -1,0 +1,69 @@
+// What is asked of the engine, and what an answer is made of.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "text/sampler.h"
+
+namespace hearth {
+
+class Adapter;
+class Grammar;
+
+// Real-time work pre-empts the others at the next token; batch work takes what is left.
+enum class RequestClass : uint8_t { kRealtime, kInteractive, kBatch };
+std::string_view name(RequestClass request_class);
+Result<RequestClass> parse_request_class(std::string_view name);
+
+struct Request {
+  std::vector<Token> prompt;  // at least one token
+  SamplingOptions sampling{};
+  int max_tokens = -1;              // -1: until the model ends or the context is full
+  std::vector<std::string> stop{};  // texts that end the answer; not part of it
+  bool special = false;             // control tokens appear as text
+  bool ignore_eos = false;          // goes on when the model would end (benchmarks)
+  int logprobs = -1;  // alternatives told of for each token of the answer; -1: no log probabilities at all
+  std::shared_ptr<const Grammar> grammar{};  // the language the answer must be in; null: any text
+  std::shared_ptr<const Adapter> adapter{};  // null: the model as it is
+
+  // Instead of an answer, how likely each of these continuations of the prompt is (Piece::scores). Nothing is generated.
+  std::vector<std::vector<Token>> candidates{};
+
+  std::string tenant{};  // whose request it is: cached state is shared within a tenant only
+  RequestClass request_class = RequestClass::kInteractive;
+  int priority = 0;                          // within a class, the higher first
+  std::optional<double> deadline_seconds{};  // from submission to the last token
+};
+// kInvalidArgument or kLimit naming the field.
+Result<void> check(const Request& request, int n_vocab, int context);
+
+enum class Finish : uint8_t {
+  kEnd,        // the model ended its answer
+  kStop,       // a stop text appeared
+  kLength,     // max_tokens
+  kContext,    // the context is full
+  kCancelled,  // the engine shut down, or the consumer cancelled
+  kDeadline,   // the deadline passed; what there was until then is the answer
+};
+std::string_view name(Finish finish);
+
+struct Usage {
+  int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+};
+
+// How likely the model held a token to be (natural logarithm, before temperature, penalties and grammar).
+struct TokenLogprob {
+  Token token = kNoToken;
+  float logprob = 0;
+  std::vector<std::pair<Token, float>> top{};  // the most likely ones, best first
+};
+
+}  // namespace hearth

@@ -1,0 +1,118 @@
+// The first promise for every element type: a small model whose matrices are of that type gives the same logits on every
+// instruction set, with 1, 2 and 3 threads, and for chunks of 1 to 9 and 23 rows.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "backend/cpu/kernels.h"
+#include "model/decoder.h"
+#include "model/gguf_writer.h"
+#include "support/test_folder.h"
+
+namespace hearth {
+namespace {
+
+constexpr uint64_t kModel = 256, kFfn = 256, kKv = 64, kVocab = 100;  // 100: the last panel is not full
+constexpr int kRows = 23;
+
+class SmallModel {
+ public:
+  explicit SmallModel(const TypeInfo& type) : path_(folder_.path() / type.name) {
+    for (const char* key : {"context_length", "embedding_length"}) set(key, kModel);
+    set("block_count", 1);
+    set("feed_forward_length", kFfn);
+    set("attention.head_count", 4);
+    set("attention.head_count_kv", 1);
+    writer_.set("general.architecture", "llama");
+    writer_.set("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    add("token_embd.weight", type, kModel, kVocab);
+    add("blk.0.attn_q.weight", type, kModel, kModel);
+    add("blk.0.attn_k.weight", type, kModel, kKv);
+    add("blk.0.attn_v.weight", type, kModel, kKv);
+    add("blk.0.attn_output.weight", type, kModel, kModel);
+    add("blk.0.ffn_gate.weight", type, kModel, kFfn);
+    add("blk.0.ffn_up.weight", type, kModel, kFfn);
+    add("blk.0.ffn_down.weight", type, kFfn, kModel);
+    for (const char* name : {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"})
+      add(name, info(Type::kF32), kModel, 0);
+    EXPECT_TRUE(writer_.write(path_));
+  }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void set(const std::string& key, uint64_t value) { writer_.set("llama." + key, static_cast<uint32_t>(value)); }
+  // n_rows 0: a vector.
+  void add(const char* name, const TypeInfo& type, uint64_t length, uint64_t n_rows) {
+    const uint64_t rows = std::max<uint64_t>(n_rows, 1);
+    std::normal_distribution<float> normal(0.0f, n_rows ? 0.1f : 1.0f);
+    std::vector<float> values(length * rows);
+    for (float& value : values) value = normal(random_);
+    data_.emplace_back(rows * *row_bytes(type, length));
+    type.encode(values.data(), data_.back().data(), static_cast<int64_t>(values.size()));
+    const uint64_t shape[] = {length, n_rows};
+    writer_.add_tensor(name, type.type, std::span(shape).first(n_rows ? 2 : 1), data_.back());
+  }
+
+  TestFolder folder_;
+  std::filesystem::path path_;
+  GgufWriter writer_;
+  std::vector<std::vector<std::byte>> data_;
+  std::mt19937 random_{7};
+};
+
+struct Loaded {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<SequenceStore> store;
+
+  Loaded(const Checkpoint& checkpoint, std::string_view isa, int n_threads)
+      : backend(create_backend("cpu", {.n_threads = n_threads, .isa = std::string(isa)}).value()),
+        decoder(Decoder::load(checkpoint, *backend, {.context = 64, .rows_max = 0, .progress = {}}).value()),
+        store(SequenceStore::create(*backend, decoder->config(),
+                                    {.kv_type = KvType::kF16, .positions_max = 64, .sequences_max = 1})
+                  .value()) {}
+
+  // Logits of all rows, run in chunks.
+  std::vector<float> logits(int chunk) {
+    const SequenceId id = store->open().value();
+    std::vector<float> out(kRows * kVocab);
+    for (int begin = 0; begin < kRows; begin += chunk) {
+      const int count = std::min(chunk, kRows - begin);
+      std::vector<int32_t> tokens, wanted;
+      for (int i = 0; i < count; ++i) {
+        tokens.push_back((begin + i) * 37 % static_cast<int>(kVocab));
+        wanted.push_back(i);
+      }
+      EXPECT_TRUE(store->reserve(id, count));
+      const SequenceRows rows = store->rows(id, 0, count);
+      decoder->run({.tokens = tokens, .sequences = {&rows, 1}}, *store);
+      store->advance(id, count);
+      decoder->logits(wanted, std::span(out).subspan(begin * kVocab, count * kVocab));
+    }
+    store->release(id);
+    return out;
+  }
+};
+
+TEST(EveryType, InstructionSetsThreadsAndChunksChangeNoBit) {
+  for (const TypeInfo& type : all_types()) {
+    const SmallModel model(type);
+    const Checkpoint checkpoint = open_checkpoint(model.path()).value();
+    const std::vector<float> expected = Loaded(checkpoint, "scalar", 1).logits(kRows);
+    for (const cpu::Kernels* kernels : cpu::all_kernels()) {
+      if (!kernels->supported()) continue;
+      const bool scalar = kernels->isa == "scalar";
+      for (const int threads : {1, 2, 3}) {
+        Loaded loaded(checkpoint, kernels->isa, threads);
+        for (const int chunk : {1, 2, 3, 4, 5, 6, 7, 8, 9, kRows}) {
+          if (scalar ? threads != 3 || chunk != 6 : threads != 2 && chunk != 1 && chunk != 6) continue;
+          ASSERT_EQ(loaded.logits(chunk), expected)
+              << kernels->isa << " " << type.name << ", " << threads << " threads, chunks of " << chunk;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hearth

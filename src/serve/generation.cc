@@ -1,0 +1,264 @@
+#include "serve/generation.h"
+
+#include <algorithm>
+#include <atomic>
+#include <boost/json/serialize.hpp>
+#include <random>
+#include <utility>
+
+#include "serve/error.h"
+#include "serve/openai_answer.h"
+
+namespace hearth::serve {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point then) { return std::chrono::duration<double>(Clock::now() - then).count(); }
+
+// What the tokens that end an answer look like, where control tokens are shown.
+std::vector<std::string> end_texts(const Tokenizer& tokenizer) {
+  std::vector<std::string> texts;
+  const TokenizerData& data = tokenizer.data();
+  std::vector<Token> ends = data.end_of_generation;
+  ends.insert(ends.end(), {data.eos, data.eot});
+  for (const Token end : ends)
+    if (std::string text = tokenizer.bytes(end, true, false); !text.empty()) texts.push_back(std::move(text));
+  return texts;
+}
+
+uint64_t random_seed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+// Its owner is the exchange, by on_gone, until the answer has gone out or the client has gone. All but cancel() runs on the
+// exchange's jobs, one after the other.
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  Generation(RouteCall call, Generate what) : call_(std::move(call)), what_(std::move(what)) {}
+
+  void start() {
+    if (const auto submitted = submit(); !submitted) {
+      streams_.clear();
+      return reply_error(call_, submitted.error());
+    }
+    note_request();
+    call_.exchange->on_gone([self = shared_from_this(), exchange = std::weak_ptr(call_.exchange)]() mutable {
+      if (const auto lane = exchange.lock()) lane->post([self = std::move(self)] { self->release(); });
+    });
+    // Told with a lock of the stream held, so nothing may be let go here.
+    for (const auto& stream : streams_)
+      stream->on_news([exchange = call_.exchange, self = weak_from_this()] {
+        exchange->post([self] {
+          if (const auto generation = self.lock()) generation->drain();
+        });
+      });
+  }
+
+ private:
+  Result<void> submit() {
+    AnswerOptions& options = what_.options;
+    if (!options.seed_given) options.sampling.seed = random_seed();
+    const Tokenizer& tokenizer = *what_.acquired.text().tokenizer;
+    for (const ChatPrompt& prompt : what_.prompts) {
+      Request request = engine_request(call_, what_.acquired, options, prompt);
+      for (int i = 0; i < options.n; ++i) {
+        const auto index = static_cast<int>(readers_.size());
+        readers_.emplace_back(prompt.form, index, prompt.special ? end_texts(tokenizer) : std::vector<std::string>());
+        streams_.push_back(TRY(what_.acquired.model->engine->submit(request)));
+        ++request.sampling.seed;  // answers to one prompt differ
+      }
+    }
+    done_.resize(streams_.size());
+    answer_.choices.resize(streams_.size());
+    return {};
+  }
+
+  void note_request() {
+    Record& record = *call_.record;
+    record.streamed = what_.options.stream;
+    record.max_tokens = what_.options.max_tokens;
+    record.temperature = what_.options.sampling.temperature;
+    record.top_p = what_.options.sampling.top_p;
+    // What it costs and how it ended if the client goes before the end; note_answer has the figures of a whole answer.
+    record.finish = "abort";
+    for (const ChatPrompt& prompt : what_.prompts) record.prompt_tokens += static_cast<int>(prompt.tokens.size());
+  }
+
+  void drain() {
+    std::string bytes;
+    for (size_t i = 0; i < streams_.size() && !failed_; ++i) {
+      while (!done_[i] && !failed_) {
+        const std::optional<Piece> piece = streams_[i]->next_for(std::chrono::milliseconds(0));
+        if (!piece) break;
+        take(i, *piece, bytes);
+      }
+    }
+    if (!streams_.empty()) deliver(std::move(bytes));
+  }
+
+  void take(size_t index, const Piece& piece, std::string& bytes) {
+    Record& record = *call_.record;
+    if (!piece.tokens.empty() && !record.first_token_seconds)
+      record.first_token_seconds = seconds_since(record.arrived);
+    record.completion_tokens += static_cast<int>(piece.tokens.size());
+    if (piece.done) end_choice(index, piece);
+    if (failed_) return;
+    for (const Event& event : readers_[index].read(piece)) {
+      collect(event, answer_.choices[index]);
+      if (!what_.options.stream) continue;
+      if (!std::exchange(opened_, true)) bytes += what_.writer->begin();  // numbers its events: before the first
+      bytes += what_.writer->event(event);
+    }
+  }
+
+  void end_choice(size_t index, const Piece& piece) {
+    done_[index] = true;
+    failed_ = piece.finish == Finish::kCancelled;
+    Usage& usage = answer_.usage;
+    if (index % static_cast<size_t>(what_.options.n) == 0) {
+      usage.prompt_tokens += piece.usage.prompt_tokens;
+      usage.cached_tokens += piece.usage.cached_tokens;
+    }
+    usage.completion_tokens += piece.usage.completion_tokens;
+    usage.queue_seconds = std::max(usage.queue_seconds, piece.usage.queue_seconds);
+    usage.prefill_seconds = std::max(usage.prefill_seconds, piece.usage.prefill_seconds);
+    usage.decode_seconds = std::max(usage.decode_seconds, piece.usage.decode_seconds);
+  }
+
+  void deliver(std::string bytes) {
+    const bool complete = std::ranges::all_of(done_, std::identity());
+    const bool stream = what_.options.stream;
+    if (failed_ && !begun_) return fail_whole();
+    if (stream && !begun_ && (complete || !bytes.empty())) {  // an answer may be empty, and ends all the same
+      begun_ = true;
+      call_.exchange->begin(200, what_.writer->stream_type(),
+                            {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}});
+    }
+    if (failed_) bytes += what_.writer->failed({Code::kCancelled, "the server shuts down"});
+    if (complete && !failed_) note_answer();
+    if (stream && complete && !failed_) bytes += what_.writer->end(answer_);
+    const bool lost = stream && !bytes.empty() && !call_.exchange->write(std::move(bytes));
+    if (!complete && !failed_ && !lost) return;
+    std::string whole = stream ? std::string() : boost::json::serialize(what_.writer->whole(answer_));
+    release();  // before the answer is complete: the client may then count on the model being free
+    if (stream) return call_.exchange->end();
+    call_.exchange->reply(200, "application/json", std::move(whole));
+  }
+
+  void fail_whole() {
+    release();
+    reply_error(call_, {Code::kCancelled, "the server shuts down"});
+  }
+
+  void note_answer() {
+    answer_.load_seconds = what_.acquired.load_seconds;
+    answer_.total_seconds = seconds_since(call_.record->arrived);
+    Record& record = *call_.record;
+    const Usage& usage = answer_.usage;
+    record.finish = openai_finish(answer_.choices[0].finish, !answer_.choices[0].calls.empty());
+    record.prompt_tokens = usage.prompt_tokens, record.cached_tokens = usage.cached_tokens;
+    record.completion_tokens = usage.completion_tokens;
+    record.queue_seconds = usage.queue_seconds;
+    record.prefill_seconds = usage.prefill_seconds, record.decode_seconds = usage.decode_seconds;
+  }
+
+  // Ends what still runs, and lets the model go.
+  void release() {
+    streams_.clear();
+    done_.clear();
+    what_.acquired.model.reset();
+  }
+
+  RouteCall call_;
+  Generate what_;
+  std::vector<EventReader> readers_;
+  std::vector<std::unique_ptr<Stream>> streams_;
+  std::vector<bool> done_;
+  Answer answer_;
+  bool opened_ = false, begun_ = false, failed_ = false;
+};
+
+}  // namespace
+
+Result<std::string> allowed_model(Server& server, const RouteCall& call, std::string name) {
+  if (name.empty()) name = server.options().default_model;
+  if (name.empty()) return fail(Code::kInvalidArgument, "model: is missing");
+  if (!call.identity.may_use(name)) return fail(Code::kNotFound, "model '{}' not found", name);
+  return name;
+}
+
+namespace {
+
+// Adapters are known from the models in memory. Empty: none has one of that name.
+std::string base_of_adapter(Server& server, const std::string& name) {
+  for (const LoadedState& state : server.catalog().loaded())
+    if (state.model->adapters.contains(name)) return state.model->name;
+  return {};
+}
+
+}  // namespace
+
+Result<Acquired> acquire_any(Server& server, const RouteCall& call, std::string& name,
+                             std::optional<KeepAlive> keep_alive) {
+  name = TRY(allowed_model(server, call, std::move(name)));
+  const Clock::time_point begin = Clock::now();
+  Result<std::shared_ptr<LoadedModel>> model;
+  call.exchange->run_waiting([&] { model = server.catalog().acquire(name, keep_alive); });
+  Acquired acquired;
+  if (!model && model.error().code == Code::kNotFound) {
+    const std::string base = base_of_adapter(server, name);
+    if (base.empty()) return fail(Code::kNotFound, "model '{}' not found", name);
+    call.exchange->run_waiting([&] { model = server.catalog().acquire(base, keep_alive); });
+    if (!model) return std::unexpected(model.error());
+    const auto found = (*model)->adapters.find(name);
+    if (found == (*model)->adapters.end()) return fail(Code::kNotFound, "model '{}' not found", name);
+    acquired.adapter = found->second;
+  }
+  if (!model) return std::unexpected(model.error());
+  acquired.model = std::move(*model);
+  acquired.load_seconds = seconds_since(begin);
+  call.record->model = acquired.model->name;
+  return acquired;
+}
+
+Result<Acquired> acquire(Server& server, const RouteCall& call, std::string& name,
+                         std::optional<KeepAlive> keep_alive) {
+  Acquired acquired = TRY(acquire_any(server, call, name, keep_alive));
+  if (!acquired.model->engine) return fail(Code::kInvalidArgument, "model: '{}' does not generate text", name);
+  return acquired;
+}
+
+Result<std::shared_ptr<LoadedModel>> acquire_encoder(Server& server, const RouteCall& call, std::string& name,
+                                                     std::optional<KeepAlive> keep_alive) {
+  Acquired acquired = TRY(acquire_any(server, call, name, keep_alive));
+  if (!acquired.model->encoder)
+    return fail(Code::kInvalidArgument, "model: '{}' makes no embeddings; use one of BERT's kind, as all-minilm-l6-v2",
+                name);
+  return std::move(acquired.model);
+}
+
+Request engine_request(const RouteCall& call, const Acquired& acquired, const AnswerOptions& options,
+                       const ChatPrompt& prompt) {
+  Request request;
+  request.prompt = prompt.tokens;
+  request.sampling = options.sampling;
+  request.max_tokens = options.max_tokens;
+  request.stop = options.stop;
+  request.special = prompt.special;
+  request.ignore_eos = options.ignore_eos;
+  request.logprobs = options.logprobs;
+  request.grammar = prompt.grammar;
+  request.adapter = acquired.adapter;
+  request.tenant = call.identity.tenant;
+  request.request_class = std::max(options.request_class, call.identity.class_max);
+  request.priority = options.priority;
+  request.deadline_seconds = options.deadline_seconds;
+  return request;
+}
+
+void generate(RouteCall call, Generate what) {
+  std::make_shared<Generation>(std::move(call), std::move(what))->start();
+}
+
+}  // namespace hearth::serve
