@@ -31,6 +31,11 @@ enum class Type : uint32_t {
   kMXFP4 = 39,
 };
 
+// The integers that the scales of a format with super scales may be; its minimums are of [0, hi].
+struct ScaleRange {
+  int lo = 0, hi = 0;
+};
+
 // One type's codec. Rows are encoded independently; a row's length is a multiple of block.
 // All functions are pure, may run on any thread and expect sizes that were checked by the caller.
 struct TypeInfo {
@@ -47,6 +52,9 @@ struct TypeInfo {
   // One row of blocks -> its codes and scales, the form every quantised type has in common. Null for float types.
   // Exact: for each element, panel_value() of what it returns equals decode()'s float.
   void (*split)(const std::byte* blocks, int64_t n, RowCodes& out);
+  // The reverse of split(): codes and scales chosen elsewhere -> n / block blocks. Null for float types.
+  void (*join)(const RowCodes& row, int64_t n, std::byte* blocks);
+  ScaleRange scales;
   // pack_panel() without its checks and its padding. Null for float types.
   void (*pack_rows)(const std::byte* first_row, uint64_t row_stride, int rows, int64_t k, std::byte* panel);
 };

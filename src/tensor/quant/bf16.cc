@@ -14,7 +14,7 @@ void encode_bf16(const float* in, std::byte* blocks, int64_t n) {
 
 }  // namespace
 
-constinit const TypeInfo kBF16 = {Type::kBF16, "BF16", 1, 2, decode_bf16, encode_bf16, {.bits = 16, .bfloat = true},
-                                  nullptr,     nullptr};
+constinit const TypeInfo kBF16 =
+    make_float<decode_bf16, encode_bf16>(Type::kBF16, "BF16", {.bits = 16, .bfloat = true});
 
 }  // namespace hearth::quant

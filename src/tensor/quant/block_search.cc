@@ -104,24 +104,24 @@ float best_table_scale(const float* x, int n, const std::array<int8_t, 16>& tabl
   return search(x, n, table[0], 2.0f, [&](float v) { return static_cast<float>(table[nearest_index(table, v, 1)]); });
 }
 
-void choose_super(const PanelFormat& format, const float* x, const float* scales, const float* mins, int scale_lo,
-                  int scale_hi, Parts out) {
+void choose_super(const PanelFormat& format, const float* x, const float* scales, const float* mins, ScaleRange range,
+                  Parts out) {
   const int blocks = kSuperBlock / format.block;
-  const float bound = static_cast<float>(scale_lo < 0 ? scale_lo : scale_hi);
+  const float bound = static_cast<float>(range.lo < 0 ? range.lo : range.hi);
   const uint16_t d = f32_to_f16(largest(scales, blocks) / bound);
   *out.d = d;
   const float inverse_d = inverse(f16_to_f32(d));
   float inverse_dmin = 0;
   if (format.has_min) {
-    *out.dmin = f32_to_f16(largest(mins, blocks) / static_cast<float>(scale_hi));
+    *out.dmin = f32_to_f16(largest(mins, blocks) / static_cast<float>(range.hi));
     inverse_dmin = inverse(f16_to_f32(*out.dmin));
   }
   for (int block = 0; block < blocks; ++block) {
-    const int scale = round_code(scales[block] * inverse_d, scale_lo, scale_hi);
+    const int scale = round_code(scales[block] * inverse_d, range.lo, range.hi);
     out.scales[block] = static_cast<uint8_t>(scale);
     float min = 0;
     if (format.has_min) {
-      out.mins[block] = static_cast<uint16_t>(round_code(mins[block] * inverse_dmin, 0, scale_hi));
+      out.mins[block] = static_cast<uint16_t>(round_code(mins[block] * inverse_dmin, 0, range.hi));
       min = element_min(format, out.mins[block], *out.dmin);
     }
     const float inverse_scale = inverse(element_scale(format, out.scales[block], d));

@@ -20,10 +20,10 @@ uint8_t nearest_index(const std::array<int8_t, 16>& table, float x, float invers
 // The scale for which the table fits the n floats best.
 float best_table_scale(const float* x, int n, const std::array<int8_t, 16>& table);
 
-// For formats with super scales: fills d, the integer scales of [scale_lo, scale_hi] and the codes of one super block
-// from the float scale of each block (and its minimum, if the format has one; integer minimums are of [0, scale_hi]).
-void choose_super(const PanelFormat& format, const float* x, const float* scales, const float* mins, int scale_lo,
-                  int scale_hi, Parts out);
+// For formats with super scales: fills d, the integer scales of `range` and the codes of one super block from the float
+// scale of each block (and its minimum, if the format has one; integer minimums are of [0, range.hi]).
+void choose_super(const PanelFormat& format, const float* x, const float* scales, const float* mins, ScaleRange range,
+                  Parts out);
 
 // The value of the non-linear 4-bit code, shared by IQ4_NL and IQ4_XS.
 inline constexpr std::array<int8_t, 16> kIq4Table = {-127, -104, -83, -65, -49, -35, -22, -10,

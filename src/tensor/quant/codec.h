@@ -168,6 +168,21 @@ void split(const std::byte* blocks, int64_t n, RowCodes& out) {
   }
 }
 
+template <typename Format>
+void join(const RowCodes& row, int64_t n, std::byte* blocks) {
+  constexpr PanelFormat kPanel = Format::kPanel;
+  constexpr int kScales = Format::kBlock / kPanel.block;
+  PartsBuffer buffer;
+  for (int64_t b = 0; b < n / Format::kBlock; ++b, blocks += Format::kBlockBytes) {
+    std::copy_n(row.codes.begin() + b * Format::kBlock, Format::kBlock, buffer.codes.begin());
+    std::copy_n(row.scales.begin() + b * kScales, kScales, buffer.scales.begin());
+    if constexpr (kPanel.has_min) std::copy_n(row.mins.begin() + b * kScales, kScales, buffer.mins.begin());
+    if constexpr (kPanel.has_super()) buffer.d = row.d[static_cast<size_t>(b)];
+    if constexpr (kPanel.has_super() && kPanel.has_min) buffer.dmin = row.dmin[static_cast<size_t>(b)];
+    Format::pack(buffer.parts(), bytes(blocks));
+  }
+}
+
 // One row's block into its lane of a piece of a panel (the header, where the format has one, and the block's groups).
 template <typename Format>
 inline void write_lane(const PartsBuffer& block, int lane, uint8_t* piece) {
@@ -216,9 +231,39 @@ void encode(const float* in, std::byte* blocks, int64_t n) {
 }
 
 template <typename Format>
+constexpr ScaleRange scale_range() {
+  if constexpr (Format::kPanel.has_super()) return Format::kScales;
+  return {};
+}
+
+template <typename Format>
 constexpr TypeInfo make_type(Type type, std::string_view name) {
-  return {type,           name,           Format::kBlock, Format::kBlockBytes, decode<Format>,
-          encode<Format>, Format::kPanel, split<Format>,  pack_rows<Format>};
+  return {.type = type,
+          .name = name,
+          .block = Format::kBlock,
+          .block_bytes = Format::kBlockBytes,
+          .decode = decode<Format>,
+          .encode = encode<Format>,
+          .panel = Format::kPanel,
+          .split = split<Format>,
+          .join = join<Format>,
+          .scales = scale_range<Format>(),
+          .pack_rows = pack_rows<Format>};
+}
+
+template <auto decode, auto encode>
+constexpr TypeInfo make_float(Type type, std::string_view name, PanelFormat panel) {
+  return {.type = type,
+          .name = name,
+          .block = 1,
+          .block_bytes = panel.bits / 8,
+          .decode = decode,
+          .encode = encode,
+          .panel = panel,
+          .split = nullptr,
+          .join = nullptr,
+          .scales = {},
+          .pack_rows = nullptr};
 }
 
 }  // namespace hearth::quant

@@ -14,7 +14,6 @@ void encode_f16(const float* in, std::byte* blocks, int64_t n) {
 
 }  // namespace
 
-constinit const TypeInfo kF16 = {Type::kF16, "F16",  1, 2, decode_f16, encode_f16, {.bits = 16, .bfloat = false},
-                                 nullptr,    nullptr};
+constinit const TypeInfo kF16 = make_float<decode_f16, encode_f16>(Type::kF16, "F16", {.bits = 16});
 
 }  // namespace hearth::quant

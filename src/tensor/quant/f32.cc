@@ -12,6 +12,6 @@ void encode_f32(const float* in, std::byte* blocks, int64_t n) { std::memcpy(blo
 
 }  // namespace
 
-constinit const TypeInfo kF32 = {Type::kF32, "F32", 1, 4, decode_f32, encode_f32, {.bits = 32}, nullptr, nullptr};
+constinit const TypeInfo kF32 = make_float<decode_f32, encode_f32>(Type::kF32, "F32", {.bits = 32});
 
 }  // namespace hearth::quant

@@ -9,6 +9,7 @@ namespace {
 
 struct IQ4XS {
   static constexpr int kBlock = 256, kBlockBytes = 136;
+  static constexpr ScaleRange kScales = {-32, 31};
   static constexpr PanelFormat kPanel = {
       .bits = 4, .block = 32, .scale = ScaleKind::kSuperI8, .has_table = true, .table = kIq4Table};
 
@@ -36,7 +37,7 @@ struct IQ4XS {
   static void choose(const float* x, Parts out) {
     std::array<float, 8> scales{};
     for (int b = 0; b < 8; ++b) scales[b] = best_table_scale(x + 32 * b, 32, kIq4Table);
-    choose_super(kPanel, x, scales.data(), nullptr, -32, 31, out);
+    choose_super(kPanel, x, scales.data(), nullptr, kScales, out);
   }
 };
 

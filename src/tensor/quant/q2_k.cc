@@ -9,6 +9,7 @@ namespace {
 
 struct Q2K {
   static constexpr int kBlock = 256, kBlockBytes = 84;
+  static constexpr ScaleRange kScales = {0, 15};
   static constexpr PanelFormat kPanel = {.bits = 2, .block = 16, .scale = ScaleKind::kSuperU8, .has_min = true};
 
   static void unpack(const uint8_t* block, Parts out) {
@@ -33,7 +34,7 @@ struct Q2K {
       scales[b] = best.scale;
       mins[b] = best.min;
     }
-    choose_super(kPanel, x, scales.data(), mins.data(), 0, 15, out);
+    choose_super(kPanel, x, scales.data(), mins.data(), kScales, out);
   }
 };
 

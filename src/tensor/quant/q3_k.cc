@@ -9,6 +9,7 @@ namespace {
 
 struct Q3K {
   static constexpr int kBlock = 256, kBlockBytes = 110;
+  static constexpr ScaleRange kScales = {-32, 31};
   static constexpr PanelFormat kPanel = {.bits = 3, .block = 16, .scale = ScaleKind::kSuperI8, .zero = 4};
 
   // Scale b: low 4 bits in nibble b / 8 of byte b % 8, high 2 bits in byte 8 + b % 4 at bits 2 * (b / 4).
@@ -37,7 +38,7 @@ struct Q3K {
   static void choose(const float* x, Parts out) {
     std::array<float, 16> scales{};
     for (int b = 0; b < 16; ++b) scales[b] = best_scale(x + 16 * b, 16, -4, 3);
-    choose_super(kPanel, x, scales.data(), nullptr, -32, 31, out);
+    choose_super(kPanel, x, scales.data(), nullptr, kScales, out);
   }
 };
 

@@ -9,6 +9,7 @@ namespace {
 
 struct Q4K {
   static constexpr int kBlock = 256, kBlockBytes = 144;
+  static constexpr ScaleRange kScales = {0, 63};
   static constexpr PanelFormat kPanel = {.bits = 4, .block = 32, .scale = ScaleKind::kSuperU8, .has_min = true};
 
   static void unpack(const uint8_t* block, Parts out) {
@@ -30,7 +31,7 @@ struct Q4K {
       scales[b] = best.scale;
       mins[b] = best.min;
     }
-    choose_super(kPanel, x, scales.data(), mins.data(), 0, 63, out);
+    choose_super(kPanel, x, scales.data(), mins.data(), kScales, out);
   }
 };
 

@@ -10,6 +10,7 @@ namespace {
 
 struct Q5K {
   static constexpr int kBlock = 256, kBlockBytes = 176;
+  static constexpr ScaleRange kScales = {0, 63};
   static constexpr PanelFormat kPanel = {.bits = 5, .block = 32, .scale = ScaleKind::kSuperU8, .has_min = true};
 
   static void unpack(const uint8_t* block, Parts out) {
@@ -34,7 +35,7 @@ struct Q5K {
       scales[b] = best.scale;
       mins[b] = best.min;
     }
-    choose_super(kPanel, x, scales.data(), mins.data(), 0, 63, out);
+    choose_super(kPanel, x, scales.data(), mins.data(), kScales, out);
   }
 };
 

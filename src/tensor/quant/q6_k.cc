@@ -9,6 +9,7 @@ namespace {
 
 struct Q6K {
   static constexpr int kBlock = 256, kBlockBytes = 210;
+  static constexpr ScaleRange kScales = {-128, 127};
   static constexpr PanelFormat kPanel = {.bits = 6, .block = 16, .scale = ScaleKind::kSuperI8, .zero = 32};
 
   // Each half of 128: element l + 32 * j has its high bits in byte l at 2 * j, its nibble in byte l + 32 * (j % 2).
@@ -45,7 +46,7 @@ struct Q6K {
   static void choose(const float* x, Parts out) {
     std::array<float, 16> scales{};
     for (int b = 0; b < 16; ++b) scales[b] = best_scale(x + 16 * b, 16, -32, 31);
-    choose_super(kPanel, x, scales.data(), nullptr, -128, 127, out);
+    choose_super(kPanel, x, scales.data(), nullptr, kScales, out);
   }
 };
 

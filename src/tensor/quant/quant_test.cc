@@ -95,6 +95,20 @@ TEST_P(QuantType, SplitRowsHaveTheValuesOfDecode) {
   }
 }
 
+// What chooses codes by itself writes them with join(); nothing of a block may get lost.
+TEST_P(QuantType, JoinedRowsAreTheBlocksThatWereSplit) {
+  if (type_.split == nullptr) return;
+  constexpr int64_t kLength = 1024;
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    const auto row = random_rows(type_, 1, kLength, seed);
+    RowCodes codes;
+    type_.split(row.data(), kLength, codes);
+    std::vector<std::byte> again(row.size());
+    type_.join(codes, kLength, again.data());
+    ASSERT_EQ(again, row);
+  }
+}
+
 // Quantising a model that was quantised before must not ruin it.
 TEST_P(QuantType, EncodingDecodedValuesKeepsThem) {
   const auto x = random_floats(1024, 11);
