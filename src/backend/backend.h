@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -41,6 +42,7 @@ struct WeightSource {
   int64_t rows = 0, cols = 0;
   int slices = 1;
   std::vector<std::span<const std::byte>> data;  // one per slice
+  std::string name{};                            // of the tensor, for people and for those who look on
   // The slices are panels (tensor/panel.h) instead, at multiples of kPanelAlignment, and stay readable as long as the weight
   // lives: a pack's, which need no laying out.
   bool panels = false;

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/file_io.h"
 #include "base/mapped_guard.h"
 
 namespace hearth {
@@ -106,35 +107,25 @@ Result<std::string> read_file(const std::filesystem::path& path, uint64_t bytes_
   return content;
 }
 
-Result<void> write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> content,
+Result<void> write_file_atomically(const std::filesystem::path& path, FunctionRef<Result<void>(int fd)> fill,
                                    unsigned mode) {
   auto part = path;
   part += fmt::format(".{}.part", ::getpid());
-  {
+  auto written = [&]() -> Result<void> {
     const Descriptor fd(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode));
     if (fd.get() < 0) return system_error(part, "create");
-    for (size_t done = 0; done < content.size();) {
-      const ssize_t count = ::write(fd.get(), content.data() + done, content.size() - done);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) {
-        auto error = system_error(part, "write");
-        ::unlink(part.c_str());
-        return error;
-      }
-      done += static_cast<size_t>(count);
-    }
-    if (::fsync(fd.get()) != 0) {
-      auto error = system_error(part, "flush");
-      ::unlink(part.c_str());
-      return error;
-    }
-  }
-  if (::rename(part.c_str(), path.c_str()) != 0) {
-    auto error = system_error(path, "rename the finished file");
-    ::unlink(part.c_str());
-    return error;
-  }
-  return {};
+    TRY(fill(fd.get()));
+    if (::fsync(fd.get()) != 0) return system_error(part, "flush");
+    if (::rename(part.c_str(), path.c_str()) != 0) return system_error(path, "rename the finished file");
+    return {};
+  }();
+  if (!written) ::unlink(part.c_str());
+  return written;
+}
+
+Result<void> write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> content,
+                                   unsigned mode) {
+  return write_file_atomically(path, [&](int fd) { return write_at(fd, 0, content, path); }, mode);
 }
 
 }  // namespace hearth

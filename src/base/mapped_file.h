@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/descriptor.h"
+#include "base/function_ref.h"
 #include "base/result.h"
 
 namespace hearth {
@@ -43,6 +44,9 @@ class MappedFile {
 Result<std::string> read_file(const std::filesystem::path& path, uint64_t bytes_max);
 
 // Writes a file so that a reader sees either the old content or the new one, never half: part file, fsync, rename.
+// `fill` writes to the descriptor.
+Result<void> write_file_atomically(const std::filesystem::path& path, FunctionRef<Result<void>(int fd)> fill,
+                                   unsigned mode = 0644);
 Result<void> write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> content,
                                    unsigned mode = 0644);
 

@@ -201,8 +201,12 @@ void Decoder::adapted_feed_forward(const Layer& layer, int index, const Adapter&
 void Decoder::run(const Batch& batch, const SequenceStore& store) {
   n_rows_ = static_cast<int>(batch.tokens.size());
   CHECK(n_rows_ > 0 && n_rows_ <= rows_max_);
-  prepare_rope(batch);
   backend_.embed(*embedding_, batch.tokens, config_.embedding_scale, rows(areas_.x, config_.d_model));
+  all_layers(batch, store);
+}
+
+void Decoder::all_layers(const Batch& batch, const SequenceStore& store) {
+  prepare_rope(batch);
   for (int i = 0; i < config_.n_layers(); ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     if (layer.config.mixer == Mixer::kAttention)
@@ -212,6 +216,27 @@ void Decoder::run(const Batch& batch, const SequenceStore& store) {
     feed_forward(layer, i, batch);
   }
 }
+
+void Decoder::embed(std::span<const int32_t> tokens, std::span<float> stream) {
+  n_rows_ = static_cast<int>(tokens.size());
+  CHECK(n_rows_ > 0 && n_rows_ <= rows_max_);
+  backend_.embed(*embedding_, tokens, config_.embedding_scale, rows(areas_.x, config_.d_model));
+  backend_.download(*scratch_, areas_.x * rows_max_ * 4, std::as_writable_bytes(stream));
+}
+
+void Decoder::set_stream(std::span<const float> stream) {
+  n_rows_ = static_cast<int>(stream.size() / static_cast<size_t>(config_.d_model));
+  CHECK(n_rows_ > 0 && n_rows_ <= rows_max_ && stream.size() % static_cast<size_t>(config_.d_model) == 0);
+  backend_.upload(*scratch_, areas_.x * rows_max_ * 4, std::as_bytes(stream));
+}
+
+void Decoder::run_layers(const Batch& batch, const SequenceStore& store, std::span<float> stream) {
+  set_stream(stream);
+  all_layers(batch, store);
+  backend_.download(*scratch_, areas_.x * rows_max_ * 4, std::as_writable_bytes(stream));
+}
+
+void Decoder::finish(std::span<const float> stream) { set_stream(stream); }
 
 // Rows of the last run, side by side; the last norm is still to come.
 LinearInput Decoder::finished(std::span<const int32_t> wanted) {

@@ -9,6 +9,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,9 +23,15 @@
 
 namespace hearth {
 
+// Some consecutive layers of a model, [first, end), without embedding and head: a stage.
+struct LayerRange {
+  int first = 0, end = 0;
+};
+
 struct DecoderOptions {
-  int context = 0;   // positions a sequence may have; 0: 4096 or the model's maximum if that is less
-  int rows_max = 0;  // rows of one step; 0: as many up to 512 as scratch of 16 MiB allows
+  std::optional<LayerRange> layers{};  // a stage; by default the whole model. An empty one is embedding and head alone
+  int context = 0;                     // positions a sequence may have; 0: 4096 or the model's maximum if that is less
+  int rows_max = 0;                    // rows of one step; 0: as many up to 512 as scratch of 16 MiB allows
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // while loading; may be empty
   int adapter_rank_max = 0;  // room for sequences with adapters (adapter.h) up to this rank; 0: there are none
 };
@@ -67,6 +74,13 @@ class Decoder {
   // Runs embedding and all layers over at most rows_max rows; KV is written at the rows' positions, for which room was reserved.
   // The caller advances the sequences. Tokens are below n_vocab.
   void run(const Batch& batch, const SequenceStore& store);
+  // run() in parts, for a model whose layers are apart; `stream` is [rows][d_model]. Embedding and head are those of a whole
+  // model or of an empty stage.
+  void embed(std::span<const int32_t> tokens, std::span<float> stream);
+  void run_layers(const Batch& batch, const SequenceStore& store, std::span<float> stream);
+  // What logits() and those after it take for the rows of the last run.
+  void finish(std::span<const float> stream);
+
   // Logits of rows of the last run: out is [rows][n_vocab].
   void logits(std::span<const int32_t> rows, std::span<float> out);
   // The `count` most likely tokens of each of those rows and their logits, best first, ties to the lower token: [rows][count].
@@ -92,6 +106,8 @@ class Decoder {
   Decoder(Backend& backend, DecoderConfig config) : backend_(backend), config_(std::move(config)) {}
   Result<void> allocate_scratch(int rows_max, int adapter_rank_max);
   void prepare_rope(const Batch& batch);
+  void all_layers(const Batch& batch, const SequenceStore& store);
+  void set_stream(std::span<const float> stream);
   void mix_attention(const Layer& layer, int index, const Batch& batch, const SequenceStore& store);
   void mix_short_conv(const Layer& layer, int index, const Batch& batch, const SequenceStore& store);
   void feed_forward(const Layer& layer, int index, const Batch& batch);

@@ -38,6 +38,7 @@ class DecoderLoader {
     config.family = family_.name;
     TRY(rope_factors(config));
     TRY(check(config));
+    TRY(take_range(config));
     std::unique_ptr<Decoder> decoder(new Decoder(backend_, std::move(config)));
     if (!plan_) {
       TRY(set_context(*decoder));
@@ -46,12 +47,8 @@ class DecoderLoader {
     }
     const DecoderConfig& c = decoder->config_;
     plus_one_ = c.norm_plus_one;
-    decoder->embedding_ = TRY(matrix("token_embd.weight", c.n_vocab, c.d_model));
+    if (!options_.layers || c.layers.empty()) TRY(ends(*decoder));
     for (int i = 0; i < c.n_layers(); ++i) decoder->layers_.push_back(TRY(layer(c, i)));
-    // LFM2's GGUF calls the last norm by the first one's name.
-    const bool usual_norm = find("output_norm.weight") || !find("token_embd_norm.weight");
-    decoder->output_norm_ = TRY(norm(usual_norm ? "output_norm.weight" : "token_embd_norm.weight", c.d_model));
-    if (TRY(has_head())) decoder->head_ = TRY(matrix("output.weight", c.n_vocab, c.d_model));
     TRY(all_used());
     decoder->weight_bytes_ = weight_bytes_;
     return decoder;
@@ -61,6 +58,27 @@ class DecoderLoader {
   using Layer = Decoder::Layer;
   using Vector = Decoder::Vector;
   using Matrix = Decoder::Matrix;
+
+  // Layer i of the decoder is layer first_layer_ + i of the model.
+  Result<void> take_range(DecoderConfig& config) {
+    if (!options_.layers) return {};
+    const auto [first, end] = *options_.layers;
+    if (first < 0 || end < first || end > config.n_layers())
+      return fail(Code::kInvalidArgument, "layers {} to {}: the model has {}", first, end, config.n_layers());
+    config.layers = {config.layers.begin() + first, config.layers.begin() + end};
+    first_layer_ = first;
+    return {};
+  }
+
+  Result<void> ends(Decoder& decoder) {
+    const DecoderConfig& c = decoder.config_;
+    decoder.embedding_ = TRY(matrix("token_embd.weight", c.n_vocab, c.d_model));
+    // LFM2's GGUF calls the last norm by the first one's name.
+    const bool usual_norm = find("output_norm.weight") || !find("token_embd_norm.weight");
+    decoder.output_norm_ = TRY(norm(usual_norm ? "output_norm.weight" : "token_embd_norm.weight", c.d_model));
+    if (TRY(has_head())) decoder.head_ = TRY(matrix("output.weight", c.n_vocab, c.d_model));
+    return {};
+  }
 
   Result<void> set_context(Decoder& decoder) const {
     constexpr int kDefaultContext = 4096;
@@ -89,6 +107,7 @@ class DecoderLoader {
 
   // A tensor of a layer that nothing reads would mean wrong answers. (Llama's first files stored rope's frequencies.)
   Result<void> all_used() const {
+    if (options_.layers) return {};
     for (size_t i = 0; i < used_.size(); ++i) {
       const std::string_view name = checkpoint_.tensors()[i].name;
       const bool of_layer = name.starts_with("blk.") || name.starts_with("model.layers.");
@@ -123,6 +142,7 @@ class DecoderLoader {
   Result<Matrix> lay_out(std::string_view gguf_name, const TensorRef& tensor, WeightSource source) {
     if (!source.panels)
       source.consumed = [checkpoint = &checkpoint_](std::span<const std::byte> part) { release(*checkpoint, part); };
+    source.name = gguf_name;
     if (plan_) {
       PlannedTensor planned{.name = std::string(gguf_name), .n_dims = source.slices > 1 ? 3 : 2};
       planned.shape = {static_cast<uint64_t>(source.cols), static_cast<uint64_t>(source.rows),
@@ -179,8 +199,11 @@ class DecoderLoader {
                    {.type = tensor->type, .rows = rows, .cols = cols, .slices = 1, .data = {data}, .consumed = {}});
   }
 
-  static std::string experts_name(int layer, std::string_view kind) {
-    return fmt::format("blk.{}.ffn_{}_exps.weight", layer, kind);
+  [[nodiscard]] std::string name_in(int layer, std::string_view suffix) const {
+    return fmt::format("blk.{}.{}", first_layer_ + layer, suffix);
+  }
+  [[nodiscard]] std::string experts_name(int layer, std::string_view kind) const {
+    return name_in(layer, fmt::format("ffn_{}_exps.weight", kind));
   }
 
   // The experts' matrices: one tensor with three dimensions, or one tensor per expert ("...ffn_gate.E.weight").
@@ -191,7 +214,7 @@ class DecoderLoader {
         .type = {}, .rows = rows, .cols = cols, .slices = n_experts, .data = {}, .panels = false, .consumed = {}};
     std::vector<const TensorRef*> tensors;
     for (int e = 0; e < n_experts; ++e) {
-      tensors.push_back(TRY(require(fmt::format("blk.{}.ffn_{}.{}.weight", layer, kind, e))));
+      tensors.push_back(TRY(require(name_in(layer, fmt::format("ffn_{}.{}.weight", kind, e)))));
       TRY(expect(*tensors.back(), cols, rows));
       source.type = tensors.front()->type;
       source.data.push_back(tensors.back()->data);
@@ -266,7 +289,7 @@ class DecoderLoader {
   }
 
   Result<void> attention(const DecoderConfig& c, int i, Layer& layer) {
-    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    auto name = [&](std::string_view suffix) { return name_in(i, suffix); };
     const int64_t q = int64_t{layer.config.n_heads} * layer.config.head_dim,
                   kv = int64_t{layer.config.n_kv_heads} * layer.config.head_dim;
     if (c.fused_qkv && !checkpoint_.packed()) {
@@ -290,7 +313,7 @@ class DecoderLoader {
   }
 
   Result<void> short_conv(const DecoderConfig& c, int i, Layer& layer) {
-    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    auto name = [&](std::string_view suffix) { return name_in(i, suffix); };
     layer.conv_in = TRY(matrix(name("shortconv.in_proj.weight"), 3 * int64_t{c.d_model}, c.d_model));
     layer.conv_out = TRY(matrix(name("shortconv.out_proj.weight"), c.d_model, c.d_model));
     const TensorRef* kernel = TRY(require(name("shortconv.conv.weight")));
@@ -307,7 +330,7 @@ class DecoderLoader {
   }
 
   Result<void> feed_forward(const DecoderConfig& c, int i, Layer& layer) {
-    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    auto name = [&](std::string_view suffix) { return name_in(i, suffix); };
     const int64_t ffn = layer.config.d_ffn;
     if (const int n = layer.config.n_experts; n > 0) {
       layer.router = TRY(matrix(name("ffn_gate_inp.weight"), n, c.d_model));
@@ -332,7 +355,7 @@ class DecoderLoader {
   }
 
   Result<Layer> layer(const DecoderConfig& c, int i) {
-    auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", i, suffix); };
+    auto name = [&](std::string_view suffix) { return name_in(i, suffix); };
     Layer layer;
     layer.config = c.layers[static_cast<size_t>(i)];
     layer.attn_norm = TRY(norm(name("attn_norm.weight"), c.d_model));
@@ -373,6 +396,7 @@ class DecoderLoader {
   const DecoderOptions& options_;
   std::vector<PlannedTensor>* plan_;
   bool plus_one_ = false;
+  int first_layer_ = 0;
   std::vector<bool> used_;  // by index of the checkpoint's tensors
   uint64_t total_bytes_ = 0, done_bytes_ = 0;
   int64_t weight_bytes_ = 0;

@@ -1,9 +1,10 @@
 #include "model/gguf_writer.h"
 
-#include <cstring>
+#include <array>
 #include <utility>
 
 #include "base/checked.h"
+#include "base/file_io.h"
 #include "base/mapped_file.h"
 
 namespace hearth {
@@ -123,7 +124,7 @@ void GgufWriter::add_tensor(std::string_view name, Type type, std::span<const ui
   tensors_.push_back({std::string(name), type, {shape.begin(), shape.end()}, data});
 }
 
-std::vector<std::byte> GgufWriter::bytes() const {
+std::string GgufWriter::head() const {
   std::string head = "GGUF";
   append_number<uint32_t>(head, 3);
   append_number<uint64_t>(head, tensors_.size());
@@ -138,17 +139,35 @@ std::vector<std::byte> GgufWriter::bytes() const {
     append_number(head, offset);
     offset += aligned(tensor.data.size());
   }
-  const uint64_t data_start = aligned(head.size());
-  std::vector<std::byte> out(data_start + offset);
-  std::memcpy(out.data(), head.data(), head.size());
-  uint64_t at = data_start;
+  head.resize(aligned(head.size()));
+  return head;
+}
+
+std::vector<std::byte> GgufWriter::bytes() const {
+  const std::string first = head();
+  const auto bytes = std::as_bytes(std::span(first));
+  std::vector<std::byte> out(bytes.begin(), bytes.end());
   for (const Tensor& tensor : tensors_) {
-    if (!tensor.data.empty()) std::memcpy(out.data() + at, tensor.data.data(), tensor.data.size());
-    at += aligned(tensor.data.size());
+    out.insert(out.end(), tensor.data.begin(), tensor.data.end());
+    out.resize(aligned(out.size()));
   }
   return out;
 }
 
-Result<void> GgufWriter::write(const std::filesystem::path& path) const { return write_file_atomically(path, bytes()); }
+Result<void> GgufWriter::write(const std::filesystem::path& path) const {
+  return write_file_atomically(path, [&](int fd) -> Result<void> {
+    const std::string first = head();
+    TRY(write_at(fd, 0, std::as_bytes(std::span(first)), path));
+    uint64_t at = first.size();
+    for (const Tensor& tensor : tensors_) {
+      static constexpr std::array<std::byte, kAlignment> kZeros{};
+      TRY(write_at(fd, at, tensor.data, path));
+      const uint64_t end = at + tensor.data.size();
+      at = aligned(end);
+      TRY(write_at(fd, end, std::span(kZeros).first(at - end), path));
+    }
+    return {};
+  });
+}
 
 }  // namespace hearth

@@ -52,6 +52,9 @@ class GgufWriter {
     std::vector<uint64_t> shape;
     std::span<const std::byte> data;
   };
+  // Up to the first tensor.
+  [[nodiscard]] std::string head() const;
+
   std::string entries_;  // encoded
   uint64_t n_entries_ = 0;
   std::vector<Tensor> tensors_;

@@ -1,0 +1,149 @@
+#include "compress/source_model.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace hearth::compress {
+namespace {
+
+TensorRef view(std::string name, const EncodedTensor& tensor) {
+  TensorRef out;
+  out.name = std::move(name);
+  out.type = tensor.type, out.shape = tensor.shape, out.n_dims = tensor.n_dims, out.data = tensor.data;
+  return out;
+}
+// Whether a tensor of a checkpoint can stand for it.
+bool can_be_seen(const PlannedTensor& tensor) { return tensor.matrix.panels || tensor.matrix.data.size() == 1; }
+TensorRef view(const PlannedTensor& tensor) {
+  TensorRef out;
+  out.name = tensor.name;
+  out.type = tensor.matrix.type, out.shape = tensor.shape, out.n_dims = tensor.n_dims;
+  if (tensor.matrix.panels)
+    out.panels = tensor.matrix.data;
+  else
+    out.data = tensor.matrix.data.front();
+  return out;
+}
+
+EncodedTensor as_floats(const PlannedTensor& tensor) {
+  EncodedTensor out{.type = Type::kF32, .shape = tensor.shape, .n_dims = tensor.n_dims, .data = {}};
+  auto append = [&](std::span<const float> values) {
+    const auto bytes = std::as_bytes(values);
+    out.data.insert(out.data.end(), bytes.begin(), bytes.end());
+  };
+  if (tensor.matrix.data.empty()) append(tensor.floats);
+  for (size_t i = 0; i < tensor.matrix.data.size(); ++i) append(SourceModel::floats(tensor, i, 0, tensor.matrix.rows));
+  return out;
+}
+
+}  // namespace
+
+int layer_of(std::string_view name) {
+  int layer = -1;
+  if (name.starts_with("blk.")) std::from_chars(name.data() + 4, name.data() + name.size(), layer);
+  return layer;
+}
+
+Result<void> LayerRunner::run(std::span<float> stream) {
+  const SequenceId id = TRY(store_->open());
+  const int count = static_cast<int>(stream.size()) / decoder_->config().d_model;
+  TRY(store_->reserve(id, count));
+  const std::vector<int32_t> tokens(static_cast<size_t>(count));  // layers do not look at them
+  const SequenceRows rows = store_->rows(id, 0, count);
+  decoder_->run_layers({.tokens = tokens, .sequences = {&rows, 1}}, *store_, stream);
+  store_->release(id);
+  return {};
+}
+
+Result<SourceModel> SourceModel::open(const std::filesystem::path& path, Backend& backend) {
+  SourceModel model;
+  model.checkpoint_ = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
+  model.tensors_ = TRY(Decoder::plan(*model.checkpoint_, backend));
+  for (const PlannedTensor& tensor : model.tensors_)
+    model.n_layers_ = std::max(model.n_layers_, layer_of(tensor.name) + 1);
+  return model;
+}
+
+const PlannedTensor* SourceModel::find(std::string_view name) const {
+  const auto found = std::ranges::find(tensors_, name, &PlannedTensor::name);
+  return found == tensors_.end() ? nullptr : &*found;
+}
+
+const PlannedTensor& SourceModel::head() const {
+  const PlannedTensor* output = find("output.weight");
+  return output ? *output : *find("token_embd.weight");
+}
+
+std::vector<float> SourceModel::floats(const PlannedTensor& tensor, size_t slice, int64_t begin, int64_t end) {
+  const WeightSource& matrix = tensor.matrix;
+  const TypeInfo& type = info(matrix.type);
+  std::vector<float> out(static_cast<size_t>((end - begin) * matrix.cols));
+  const auto data = matrix.data[slice];
+  if (!matrix.panels) {
+    const auto row = data.size() / static_cast<size_t>(matrix.rows);
+    type.decode(data.data() + static_cast<size_t>(begin) * row, out.data(), (end - begin) * matrix.cols);
+    return out;
+  }
+  const int64_t panel = type.panel.panel_bytes(matrix.cols);
+  for (int64_t row = begin; row < end; ++row)
+    unpack_panel_row(type.panel, data.data() + row / kPanelRows * panel, static_cast<int>(row % kPanelRows),
+                     matrix.cols, out.data() + (row - begin) * matrix.cols);
+  return out;
+}
+
+EncodedTensor SourceModel::encoded(const PlannedTensor& tensor) {
+  if (tensor.matrix.data.empty() || tensor.matrix.panels) return as_floats(tensor);
+  EncodedTensor out{.type = tensor.matrix.type, .shape = tensor.shape, .n_dims = tensor.n_dims, .data = {}};
+  for (const auto slice : tensor.matrix.data) out.data.insert(out.data.end(), slice.begin(), slice.end());
+  return out;
+}
+
+Result<Checkpoint> SourceModel::with_tensors(const EncodedTensors& tensors) const {
+  Checkpoint::Parts parts;
+  parts.kind = checkpoint_->kind();
+  parts.metadata = checkpoint_->metadata();
+  parts.config = checkpoint_->config();
+  parts.packed = true;
+  for (const auto& [name, tensor] : tensors) parts.tensors.push_back(view(name, tensor));
+  return Checkpoint::create(checkpoint_->path(), std::move(parts));
+}
+
+Result<LayerRunner> SourceModel::part(LayerRange range, const EncodedTensors& replaced, int positions,
+                                      Backend& backend) const {
+  EncodedTensors floats_of_part;
+  Checkpoint::Parts parts;
+  parts.kind = checkpoint_->kind();
+  parts.metadata = checkpoint_->metadata();
+  parts.config = checkpoint_->config();
+  parts.packed = true;
+  for (const PlannedTensor& tensor : tensors_) {
+    const int layer = layer_of(tensor.name);
+    // The vocabulary's size is read off the embedding, also where a layer stands alone.
+    const bool wanted =
+        layer >= 0 ? layer >= range.first && layer < range.end
+                   : range.first == range.end || tensor.name.starts_with("rope_") || tensor.name == "token_embd.weight";
+    if (!wanted) continue;
+    if (const auto found = replaced.find(tensor.name); found != replaced.end())
+      parts.tensors.push_back(view(tensor.name, found->second));
+    else if (can_be_seen(tensor) && (layer < 0 || info(tensor.matrix.type).panel.is_float()))
+      parts.tensors.push_back(view(tensor));
+    else
+      parts.tensors.push_back(view(tensor.name, floats_of_part.emplace(tensor.name, as_floats(tensor)).first->second));
+  }
+  const Checkpoint checkpoint = TRY(Checkpoint::create(checkpoint_->path(), std::move(parts)));
+  auto decoder = TRY(Decoder::load(checkpoint, backend,
+                                   {.layers = range, .context = positions, .rows_max = positions, .progress = {}}));
+  auto store = TRY(SequenceStore::create(backend, decoder->config(), {.positions_max = positions, .sequences_max = 1}));
+  return LayerRunner(std::move(decoder), std::move(store));
+}
+
+Result<LayerRunner> SourceModel::layer(int index, const EncodedTensors& replaced, int positions,
+                                       Backend& backend) const {
+  return part({index, index + 1}, replaced, positions, backend);
+}
+
+Result<LayerRunner> SourceModel::ends(const EncodedTensors& replaced, int positions, Backend& backend) const {
+  return part({0, 0}, replaced, positions, backend);
+}
+
+}  // namespace hearth::compress
