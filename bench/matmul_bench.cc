@@ -18,7 +18,7 @@ constexpr int64_t kCachedBytes = 192 << 10, kMemoryBytes = 96 << 20;
 
 // A matrix of `bytes` at least, one real panel repeated.
 struct Matrix {
-  std::vector<std::byte> panels;
+  std::vector<std::byte> panels, low;
   int64_t n_panels;
 
   Matrix(const TypeInfo& type, int64_t bytes) {
@@ -28,11 +28,15 @@ struct Matrix {
     for (size_t row = 0; row < kPanelRows; ++row)
       type.encode(values.data() + row * kLength, rows.data() + row * stride, kLength);
     const auto panel = static_cast<size_t>(type.panel.panel_bytes(kLength));
-    n_panels = std::max<int64_t>(1, bytes / static_cast<int64_t>(panel));
-    panels.resize(static_cast<size_t>(n_panels) * panel);
-    pack_panel(type, rows.data(), stride, kPanelRows, kLength, panels.data());
-    for (size_t i = 1; i < static_cast<size_t>(n_panels); ++i)
-      std::memcpy(panels.data() + i * panel, panels.data(), panel);
+    const auto low_panel = static_cast<size_t>(type.panel.low_bytes(kLength));
+    n_panels = std::max<int64_t>(1, bytes / static_cast<int64_t>(panel + low_panel));
+    auto repeat = [&](std::vector<std::byte>& all, size_t one, Plane plane) {
+      all.resize(static_cast<size_t>(n_panels) * one);
+      pack_panel(type, rows.data(), stride, kPanelRows, kLength, all.data(), plane);
+      for (size_t i = 1; i < static_cast<size_t>(n_panels); ++i) std::memcpy(all.data() + i * one, all.data(), one);
+    };
+    repeat(panels, panel, Plane::kHigh);
+    if (type.panel.has_low) repeat(low, low_panel, Plane::kLow);
   }
 };
 
@@ -50,6 +54,7 @@ void matmul(benchmark::State& state, const Kernels& kernels, const TypeInfo& typ
   std::align(64, scratch.size() - 64, aligned, space);
   const MatmulArgs args{.panels = matrix.panels.data(),
                         .panel_stride = type.panel.panel_bytes(kLength),
+                        .low = matrix.low.data(),
                         .rows = rows,
                         .k = kLength,
                         .panel_begin = 0,
@@ -65,7 +70,7 @@ void matmul(benchmark::State& state, const Kernels& kernels, const TypeInfo& typ
   const MatmulFn function = find_matmul(kernels, type.panel);
   const Limits& most = limits(1);
   const Work work{.operations = 2.0 * static_cast<double>(rows * kLength * m),
-                  .read_bytes = static_cast<double>(matrix.panels.size()),
+                  .read_bytes = static_cast<double>(matrix.panels.size() + matrix.low.size()),
                   .peak_gop_s = type.panel.is_float() ? most.fp32_gflop_s : most.int8_gop_s(),
                   .limit_gb_s = cached ? most.read_cached_gb_s : most.read_gb_s};
   measure(state, work, [&] { function(type.panel, args); });

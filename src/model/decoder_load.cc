@@ -247,7 +247,8 @@ class DecoderLoader {
   // A tensor's elements as floats, whatever its type.
   Result<std::vector<float>> floats(std::string_view gguf_name, const TensorRef& tensor, int64_t n) {
     const TypeInfo& type = info(tensor.type);
-    if (n % type.block != 0 || tensor.data.size() < static_cast<size_t>(n / type.block * type.block_bytes))
+    const auto bytes = row_bytes(type, static_cast<uint64_t>(n));
+    if (!bytes || tensor.data.size() < *bytes)
       return fail(Code::kMalformed, "tensor '{}': {} elements of {} do not fit its {} bytes", tensor.name, n, type.name,
                   tensor.data.size());
     std::vector<float> values(static_cast<size_t>(n));

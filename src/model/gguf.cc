@@ -168,7 +168,7 @@ Result<TableEntry> read_table_entry(Cursor& cursor, uint64_t number) {
   for (uint32_t i = 0; i < n_dims; ++i) tensor.shape[i] = TRY(cursor.number<uint64_t>("dimension"));
   const auto type_id = TRY(cursor.number<uint32_t>("tensor type"));
   const TypeInfo* type = find_type(type_id);
-  if (type == nullptr) {
+  if (type == nullptr || is_own(type->type)) {
     return fail(Code::kUnsupported, "tensor '{}' has type {} ({}), which cannot be read", tensor.name, type_id,
                 gguf_type_name(type_id));
   }
@@ -261,7 +261,7 @@ Result<GgufFile> parse_gguf(std::span<const std::byte> bytes) {
 }
 
 std::string_view gguf_type_name(uint32_t id) {
-  if (const TypeInfo* type = find_type(id)) return type->name;
+  if (const TypeInfo* type = find_type(id); type && !is_own(type->type)) return type->name;
   static constexpr std::array<std::pair<uint32_t, std::string_view>, 20> kOthers = {{
       {4, "Q4_2, removed"}, {5, "Q4_3, removed"}, {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"},
       {17, "IQ2_XS"},       {18, "IQ3_XXS"},      {19, "IQ1_S"}, {21, "IQ3_S"}, {22, "IQ2_S"},

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <random>
 
 #include "base/limits.h"
 #include "model/gguf_writer.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -105,6 +107,19 @@ TEST(Gguf, WhatIsWrittenIsRead) {
   EXPECT_EQ(std::memcmp(file->tensors[0].data.data(), sample.weights.data(), 96 * 4), 0);
   EXPECT_EQ(file->tensors[1].type, Type::kQ4_0);
   EXPECT_EQ(file->tensors[1].data.size(), 36u);
+}
+
+// A file that only this program could read must not be called a GGUF.
+TEST(Gguf, TypesOfOurOwnAreNotWritten) {
+  const TestFolder folder;
+  const std::vector<std::byte> row(*row_bytes(info(Type::kI4), 32));
+  GgufWriter writer;
+  writer.add_tensor("blk.0.x", Type::kI4, std::array<uint64_t, 1>{32}, row);
+  const auto written = writer.write(folder.path() / "x.gguf");
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code, Code::kUnsupported);
+  EXPECT_NE(written.error().message.find("'blk.0.x' is I4"), std::string::npos) << written.error().message;
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "x.gguf"));
 }
 
 TEST(Gguf, CopiedKeysStayTheSame) {
@@ -227,8 +242,8 @@ TEST(Gguf, G6_AlignmentThatIsNoPowerOfTwo) {
 }
 
 TEST(Gguf, G7_TypesOutOfRange) {
-  for (const uint32_t type : {4u, 5u, 9u, 16u, 19u, 24u, 36u, 40u, 41u, 255u, 256u, 65536u, 0x7fffffffu, 0x80000000u,
-                              0xfffffffeu, 0xffffffffu}) {
+  for (const uint32_t type : {4u, 5u, 9u, 16u, 19u, 24u, 36u, 40u, 41u, 255u, 256u, 1000u, 1005u, 65536u, 0x7fffffffu,
+                              0x80000000u, 0xfffffffeu, 0xffffffffu}) {
     expect_refused(RawGguf().header(1, 0).tensor("blk.1.x", {256}, type, 0).data(4096), Code::kUnsupported,
                    {"blk.1.x", "type " + std::to_string(type)});
   }

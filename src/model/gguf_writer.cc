@@ -1,8 +1,10 @@
 #include "model/gguf_writer.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
+#include "base/check.h"
 #include "base/checked.h"
 #include "base/file_io.h"
 #include "base/mapped_file.h"
@@ -144,6 +146,7 @@ std::string GgufWriter::head() const {
 }
 
 std::vector<std::byte> GgufWriter::bytes() const {
+  CHECK(std::ranges::none_of(tensors_, is_own, &Tensor::type));
   const std::string first = head();
   const auto bytes = std::as_bytes(std::span(first));
   std::vector<std::byte> out(bytes.begin(), bytes.end());
@@ -155,6 +158,10 @@ std::vector<std::byte> GgufWriter::bytes() const {
 }
 
 Result<void> GgufWriter::write(const std::filesystem::path& path) const {
+  for (const Tensor& tensor : tensors_)
+    if (is_own(tensor.type))
+      return fail(Code::kUnsupported, "tensor '{}' is {}, which only packs hold; a GGUF file needs one of GGUF's types",
+                  tensor.name, info(tensor.type).name);
   return write_file_atomically(path, [&](int fd) -> Result<void> {
     const std::string first = head();
     TRY(write_at(fd, 0, std::as_bytes(std::span(first)), path));

@@ -196,10 +196,13 @@ Result<uint64_t> slice_bytes(const PackTensor& tensor) {
   const uint64_t plain = TRY(tensor_bytes(ref));
   if (!tensor.panels) return plain;
   const Checked panels = (Checked(tensor.shape[1]) + (kPanelRows - 1)) / kPanelRows;
-  const Checked bytes = panels * info(tensor.type).panel.panel_bytes(static_cast<int64_t>(tensor.shape[0]));
+  const PanelFormat& format = info(tensor.type).panel;
+  const auto length = static_cast<int64_t>(tensor.shape[0]);
+  // Within twice the limit nothing that matrix_bytes() computes overflows.
+  const Checked bytes = panels * (format.panel_bytes(length) + format.low_bytes(length));
   if (tensor.shape[3] != 1 || !bytes.at_most(limits::kFileBytes))
     return fail(Code::kLimit, "tensor '{}' of shape {} in panels", tensor.name, shape_text(ref));
-  return *bytes.value();
+  return static_cast<uint64_t>(format.matrix_bytes(static_cast<int64_t>(*panels.value()), length));
 }
 
 Result<Digest> pack_source(std::span<const std::byte> bytes) { return TRY(parse_header(bytes)).source_sha256; }

@@ -97,20 +97,21 @@ class PackPlan::SegmentWriter {
     return append(std::span(kZeros).first(offset - at_ - used_));
   }
   // Panels [begin, end), packed where they are written from if they fit.
-  Result<void> append_panels(const WeightSource& source, size_t slice, int64_t begin, int64_t end) {
+  Result<void> append_panels(const WeightSource& source, size_t slice, int64_t begin, int64_t end, Plane plane) {
     const TypeInfo& type = info(source.type);
-    const auto panel = static_cast<size_t>(type.panel.panel_bytes(source.cols));
+    const auto panel = static_cast<size_t>(plane == Plane::kLow ? type.panel.low_bytes(source.cols)
+                                                                : type.panel.panel_bytes(source.cols));
     while (begin < end) {
       const auto free = TRY(room());
       const auto count = std::min<int64_t>(end - begin, static_cast<int64_t>(free.size() / panel));
       if (count == 0) {
         scratch_.resize(panel);
-        pack_panels(type, source.data[slice], source.rows, source.cols, begin, begin + 1, scratch_.data());
+        pack_panels(type, source.data[slice], source.rows, source.cols, begin, begin + 1, scratch_.data(), plane);
         TRY(append(scratch_));
         ++begin;
         continue;
       }
-      pack_panels(type, source.data[slice], source.rows, source.cols, begin, begin + count, free.data());
+      pack_panels(type, source.data[slice], source.rows, source.cols, begin, begin + count, free.data(), plane);
       used_ += static_cast<size_t>(count) * panel;
       begin += count;
     }
@@ -223,21 +224,28 @@ void PackPlan::place_segments(uint64_t first_offset) {
   }
 }
 
-Result<void> PackPlan::write_piece(const Piece& piece, SegmentWriter& writer) const {
+Result<void> PackPlan::write_piece(const Piece& piece, uint64_t segment_offset, SegmentWriter& writer) const {
   if (!piece.tensor) return writer.append(std::as_bytes(std::span(text_[piece.index])));
   const WeightSource& source = piece.tensor->matrix;
   if (source.data.empty()) return writer.append(std::as_bytes(std::span(piece.tensor->floats)));
   const auto slice = source.data[piece.index];
   const int64_t n_panels = (source.rows + kPanelRows - 1) / kPanelRows;
   const auto row = static_cast<int64_t>(slice.size()) / source.rows;
-  for (int64_t begin = 0; begin < n_panels; begin += kPanelsAtOnce) {
-    const int64_t end = std::min(begin + kPanelsAtOnce, n_panels);
-    TRY(writer.append_panels(source, piece.index, begin, end));
-    const auto from = static_cast<size_t>(begin * kPanelRows * row),
-               to = static_cast<size_t>(std::min(source.rows, end * kPanelRows) * row);
-    if (source.consumed) source.consumed(slice.subspan(from, to - from));
-  }
-  return {};
+  auto append = [&](Plane plane) -> Result<void> {
+    for (int64_t begin = 0; begin < n_panels; begin += kPanelsAtOnce) {
+      const int64_t end = std::min(begin + kPanelsAtOnce, n_panels);
+      TRY(writer.append_panels(source, piece.index, begin, end, plane));
+      const auto from = static_cast<size_t>(begin * kPanelRows * row),
+                 to = static_cast<size_t>(std::min(source.rows, end * kPanelRows) * row);
+      if (source.consumed) source.consumed(slice.subspan(from, to - from));
+    }
+    return {};
+  };
+  TRY(append(Plane::kHigh));
+  const PanelFormat& format = info(source.type).panel;
+  if (!format.has_low) return {};
+  TRY(writer.pad_to(segment_offset + piece.offset + static_cast<uint64_t>(format.low_offset(n_panels, source.cols))));
+  return append(Plane::kLow);
 }
 
 Result<void> PackPlan::write(int fd, const std::filesystem::path& path, int n_threads,
@@ -257,7 +265,7 @@ Result<void> PackPlan::write(int fd, const std::filesystem::path& path, int n_th
     for (const Piece& piece : pieces_[index]) {
       if (stop.load()) return {};
       TRY(writer.pad_to(segment.offset + piece.offset));
-      TRY(write_piece(piece, writer));
+      TRY(write_piece(piece, segment.offset, writer));
       done_bytes += piece.bytes;
       if (thread == 0 && progress && !progress(done_bytes.load())) return fail(Code::kCancelled, "cancelled");
     }

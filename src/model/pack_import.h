@@ -34,7 +34,7 @@ class PackPlan {
 
   void add(SegmentKind kind, int layer, int expert, PackPlace& place, Piece piece);
   void place_segments(uint64_t first_offset);
-  Result<void> write_piece(const Piece& piece, SegmentWriter& writer) const;
+  Result<void> write_piece(const Piece& piece, uint64_t segment_offset, SegmentWriter& writer) const;
 
   PackHeader header_;
   PackManifest manifest_;

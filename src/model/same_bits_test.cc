@@ -20,28 +20,6 @@ uint64_t digest(std::span<const float> values) {
   return hash;
 }
 
-// The checkpoint with every matrix whose rows are whole blocks encoded as `type`; `memory` keeps what it points to.
-Checkpoint encoded(const Checkpoint& original, const TypeInfo& type, std::vector<std::vector<std::byte>>& memory) {
-  Checkpoint::Parts parts;
-  parts.kind = original.kind();
-  parts.metadata = original.metadata();
-  parts.config = original.config();
-  for (TensorRef tensor : original.tensors()) {
-    const auto n = static_cast<int64_t>(tensor.elements());
-    const auto bytes = row_bytes(type, tensor.row_length());
-    if (tensor.n_dims >= 2 && bytes && tensor.name.find("conv.conv") == std::string::npos) {
-      std::vector<float> values(static_cast<size_t>(n));
-      info(tensor.type).decode(tensor.data.data(), values.data(), n);
-      memory.emplace_back(tensor.rows() * *bytes);
-      type.encode(values.data(), memory.back().data(), n);
-      tensor.type = type.type;
-      tensor.data = memory.back();
-    }
-    parts.tensors.push_back(std::move(tensor));
-  }
-  return Checkpoint::create(original.path(), std::move(parts)).value();
-}
-
 uint64_t digest_of(const Checkpoint& checkpoint) {
   auto backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
   const auto loaded = Decoder::load(checkpoint, *backend, {.context = 64, .rows_max = 0, .progress = {}});
@@ -78,7 +56,8 @@ TEST(SameBits, OnEveryArchitecture) {
   for (const auto& folder : folders) {
     const Checkpoint original = open_checkpoint(folder).value();
     actual << folder.filename().string() << " as-it-is " << fmt::format("{:016x}", digest_of(original)) << "\n";
-    for (const Type type : {Type::kQ4_0, Type::kQ5_1, Type::kQ8_0, Type::kIQ4_NL}) {
+    for (const Type type :
+         {Type::kQ4_0, Type::kQ5_1, Type::kQ8_0, Type::kIQ4_NL, Type::kI4, Type::kI5, Type::kI6, Type::kI8}) {
       std::vector<std::vector<std::byte>> memory;
       actual << folder.filename().string() << " " << info(type).name << " "
              << fmt::format("{:016x}", digest_of(encoded(original, info(type), memory))) << "\n";

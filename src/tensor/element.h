@@ -18,6 +18,7 @@ constexpr float e8m0_half_to_f32(uint8_t e) {
 
 // The integer a code stands for.
 constexpr int element_integer(const PanelFormat& format, uint8_t code) {
+  if (format.has_low) return 8 * (code >> 4) + (code & 15) - 68;
   if (format.has_table) return format.table[code & 15];
   return (format.bits == 8 ? static_cast<int8_t>(code) : code) - format.zero;
 }
@@ -28,7 +29,7 @@ constexpr float element_scale(const PanelFormat& format, uint16_t scale, uint16_
     case ScaleKind::kSuperU8:
       return f16_to_f32(d) * static_cast<float>(scale & 0xff);
     case ScaleKind::kSuperI8:
-      return f16_to_f32(d) * static_cast<float>(static_cast<int8_t>(scale));
+      return f16_to_f32(d) * (format.has_low ? 0.25f : 1.0f) * static_cast<float>(static_cast<int8_t>(scale));
     case ScaleKind::kE8M0:
       return e8m0_half_to_f32(static_cast<uint8_t>(scale));
     default:

@@ -66,29 +66,34 @@ void unpack_floats(const PanelFormat& format, const std::byte* panel, int lane, 
 }  // namespace
 
 void pack_panel(const TypeInfo& type, const std::byte* first_row, uint64_t row_stride, int rows, int64_t k,
-                std::byte* panel) {
+                std::byte* panel, Plane plane) {
+  const bool low = plane == Plane::kLow;
   CHECK(rows >= 1 && rows <= kPanelRows);
   CHECK(k % type.block == 0 && (type.panel.is_float() || k % kGroup == 0));
-  if (rows < kPanelRows) std::memset(panel, 0, static_cast<size_t>(type.panel.panel_bytes(k)));
+  CHECK(!low || type.panel.has_low);
+  if (rows < kPanelRows)
+    std::memset(panel, 0, static_cast<size_t>(low ? type.panel.low_bytes(k) : type.panel.panel_bytes(k)));
   if (type.panel.is_float()) {
     if (type.panel.bits == 32) return pack_floats<uint32_t>(first_row, row_stride, rows, k, panel);
     return pack_floats<uint16_t>(first_row, row_stride, rows, k, panel);
   }
-  type.pack_rows(first_row, row_stride, rows, k, panel);
+  (low ? type.pack_low_rows : type.pack_rows)(first_row, row_stride, rows, k, panel);
 }
 
 void pack_panels(const TypeInfo& type, std::span<const std::byte> data, int64_t rows, int64_t k, int64_t begin,
-                 int64_t end, std::byte* out) {
+                 int64_t end, std::byte* out, Plane plane) {
   const auto row = row_bytes(type, static_cast<uint64_t>(k));
   CHECK(row && end * kPanelRows < rows + kPanelRows && static_cast<uint64_t>(rows) * *row <= data.size());
-  for (int64_t panel = begin; panel < end; ++panel, out += type.panel.panel_bytes(k)) {
+  const int64_t panel_bytes = plane == Plane::kLow ? type.panel.low_bytes(k) : type.panel.panel_bytes(k);
+  for (int64_t panel = begin; panel < end; ++panel, out += panel_bytes) {
     const int64_t first = panel * kPanelRows;
     pack_panel(type, data.data() + static_cast<uint64_t>(first) * *row, *row,
-               static_cast<int>(std::min<int64_t>(kPanelRows, rows - first)), k, out);
+               static_cast<int>(std::min<int64_t>(kPanelRows, rows - first)), k, out, plane);
   }
 }
 
-void unpack_panel_row(const PanelFormat& format, const std::byte* panel, int lane, int64_t k, float* out) {
+void unpack_panel_row(const PanelFormat& format, const std::byte* panel, const std::byte* low, int lane, int64_t k,
+                      float* out) {
   if (format.is_float()) return unpack_floats(format, panel, lane, k, out);
   const auto* base = reinterpret_cast<const uint8_t*>(panel);
   const int blocks = format.blocks_per_group();
@@ -100,6 +105,10 @@ void unpack_panel_row(const PanelFormat& format, const std::byte* panel, int lan
     const uint8_t* scales = base + group_offset(format, group);
     Words words;
     unpack_codes(format.bits, scales + format.group_scales_bytes() + 4 * lane, words);
+    if (format.has_low) {
+      for (uint32_t& word : words) word <<= 4;
+      unpack_plane<4>(reinterpret_cast<const uint8_t*>(low) + group * plane_bytes(4) + 4 * lane, 0, words);
+    }
     std::array<uint8_t, kGroup> codes;
     std::memcpy(codes.data(), words.data(), kGroup);
     for (int block = 0; block < blocks; ++block) {

@@ -17,9 +17,11 @@ class Panel : public testing::TestWithParam<const TypeInfo*> {
     std::vector<std::byte> panel(size + 16, std::byte{0xa5});  // what lies behind may not change
     pack_panel(type_, rows_bytes.data(), stride, rows, k, panel.data());
     for (size_t i = size; i < panel.size(); ++i) ASSERT_EQ(panel[i], std::byte{0xa5});
+    std::vector<std::byte> low(static_cast<size_t>(type_.panel.low_bytes(k)));
+    if (type_.panel.has_low) pack_panel(type_, rows_bytes.data(), stride, rows, k, low.data(), Plane::kLow);
     std::vector<float> expected(static_cast<size_t>(k)), got(static_cast<size_t>(k));
     for (int lane = 0; lane < kPanelRows; ++lane) {
-      unpack_panel_row(type_.panel, panel.data(), lane, k, got.data());
+      unpack_panel_row(type_.panel, panel.data(), low.data(), lane, k, got.data());
       if (lane < rows) {
         type_.decode(rows_bytes.data() + static_cast<uint64_t>(lane) * stride, expected.data(), k);
       } else {
@@ -38,7 +40,7 @@ class Panel : public testing::TestWithParam<const TypeInfo*> {
 TEST_P(Panel, HoldsEveryRowExactly) {
   const int step = std::max(type_.block, type_.panel.is_float() ? 1 : kGroup);
   for (int rows = 1; rows <= kPanelRows; ++rows) {
-    for (const int64_t k : {step, 3 * step, 5 * step}) {
+    for (const int64_t k : {step, 3 * step, 5 * step, 18 * step}) {
       expect_exact(random_rows(type_, rows, k, static_cast<uint32_t>(rows)), rows, k);
     }
   }
@@ -53,10 +55,16 @@ TEST_P(Panel, HoldsExtremeCodes) {
   }
 }
 
-// A panel takes no more room than its rows do in the file, but for the k-quants' unpacked scales.
+// A panel takes no more room than its rows do in the file, but for the k-quants' unpacked scales; in types of our own it
+// takes just that, whatever is left over of the row.
 TEST_P(Panel, TakesAboutTheRoomOfTheFile) {
   const auto file_bytes = static_cast<double>(kPanelRows * *row_bytes(type_, 1024));
-  EXPECT_LE(static_cast<double>(type_.panel.panel_bytes(1024)), 1.2 * file_bytes);
+  EXPECT_LE(static_cast<double>(type_.panel.matrix_bytes(1, 1024)), 1.2 * file_bytes);
+  for (const int64_t k : {32, 288, 576, 640, 896})
+    if (is_own(type_.type)) {
+      EXPECT_EQ(type_.panel.panel_bytes(k) + type_.panel.low_bytes(k),
+                kPanelRows * static_cast<int64_t>(*row_bytes(type_, static_cast<uint64_t>(k))));
+    }
 }
 
 std::vector<const TypeInfo*> every_type() {
@@ -117,18 +125,40 @@ TEST(PanelLayout, PlacesEveryBitOfACode) {
 
 // Packs on users' disks were written by other versions of this program: panels that lie otherwise need another number.
 TEST(PanelLayout, IsTheOneOfItsVersion) {
-  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+  uint64_t gguf = 0xcbf29ce484222325u, own = gguf;  // FNV-1a
   for (const TypeInfo& type : all_types()) {
-    const int64_t k = 512;
-    const auto row = static_cast<uint64_t>(k / type.block * type.block_bytes);
-    std::vector<std::byte> rows(row * 12);
+    const int64_t k = is_own(type.type) ? 544 : 512;
+    std::vector<std::byte> rows(*row_bytes(type, static_cast<uint64_t>(k)) * 12);
     for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::byte>(i * 2654435761u >> 13);
-    std::vector<std::byte> panels(static_cast<size_t>(2 * type.panel.panel_bytes(k)));
+    std::vector<std::byte> panels(static_cast<size_t>(type.panel.matrix_bytes(2, k)));
     pack_panels(type, rows, 12, k, 0, 2, panels.data());
+    if (type.panel.has_low)
+      pack_panels(type, rows, 12, k, 0, 2, panels.data() + type.panel.low_offset(2, k), Plane::kLow);
+    uint64_t& hash = is_own(type.type) ? own : gguf;
     for (const std::byte byte : panels) hash = (hash ^ std::to_integer<uint64_t>(byte)) * 0x100000001b3u;
   }
   EXPECT_EQ(kPanelLayoutVersion, 1u);
-  EXPECT_EQ(hash, 8050374030810753917u) << "the layout changed: raise kPanelLayoutVersion, then put the new hash here";
+  constexpr auto kChanged = "the layout changed: raise kPanelLayoutVersion, then put the new hash here";
+  EXPECT_EQ(gguf, 8050374030810753917u) << kChanged;
+  EXPECT_EQ(own, 3405604120013025919u) << kChanged;
+}
+
+// What a matrix in I8 has without its low planes is, byte for byte, an I4H matrix: so each can be made from the other.
+TEST(PanelLayout, NestedPanelsWithoutTheLowOnesAreThoseOfTheHighCodes) {
+  const TypeInfo &nested = info(Type::kI8), &plain = info(Type::kI4H);
+  EXPECT_EQ(nested.panel.high(), plain.panel);
+  for (const int64_t k : {32, 256, 576}) {
+    const auto row = random_rows(nested, 1, k, 5);
+    RowCodes codes;
+    nested.split(row.data(), k, codes);
+    for (uint8_t& code : codes.codes) code >>= 4;
+    std::vector<std::byte> high(*row_bytes(plain, static_cast<uint64_t>(k)));
+    plain.join(codes, k, high.data());
+    std::vector<std::byte> from_nested(static_cast<size_t>(plain.panel.panel_bytes(k))), from_plain = from_nested;
+    pack_panel(nested, row.data(), row.size(), 1, k, from_nested.data());
+    pack_panel(plain, high.data(), high.size(), 1, k, from_plain.data());
+    EXPECT_EQ(from_nested, from_plain);
+  }
 }
 
 }  // namespace

@@ -42,12 +42,12 @@ inline void unpack_plane(const uint8_t* plane, int shift, Words& words) {
   }
 }
 
-// `planes` points at the lane of one row.
-template <int bits>
+// `planes` points at the lane of one row. `shift`: how many bits of the codes lie elsewhere.
+template <int bits, int shift = 0>
 inline void pack_planes(const Words& words, uint8_t* planes) {
   constexpr int kLow = low_width(bits), kHigh = bits - kLow;
-  pack_plane<kLow>(words, 0, planes);
-  if constexpr (kHigh > 0) pack_plane<kHigh>(words, kLow, planes + plane_bytes(kLow));
+  pack_plane<kLow>(words, shift, planes);
+  if constexpr (kHigh > 0) pack_plane<kHigh>(words, shift + kLow, planes + plane_bytes(kLow));
 }
 
 template <int bits>

@@ -28,7 +28,7 @@ template <PanelFormat F>
 struct Codes {
   static constexpr int kSpan = table_max(F) - table_min(F);
   // Signed codes: |w| times x with w's sign. A table of a small span is shifted to unsigned numbers instead.
-  static constexpr bool kSigned = F.bits == 8 || kSpan > 31;
+  static constexpr bool kSigned = F.bits == 8 || F.has_low || kSpan > 31;
   static constexpr int kZero = kSigned ? 0 : F.has_table ? -table_min(F) : F.zero;
   static constexpr int kMax = kSigned ? 128 : F.has_table ? kSpan : (1 << F.bits) - 1;
   static constexpr int kFit = 32767 / (2 * kActivationMax * kMax);  // results of maddubs that add up in int16
@@ -59,7 +59,8 @@ inline void keep_order(Ints& sum) { asm("" : "+x"(sum)); }
 
 // The codes of step j of a group, ready to be multiplied.
 template <PanelFormat F>
-inline Ints codes_at(const std::byte* planes, int j) {
+inline Ints codes_at(const std::byte* planes, [[maybe_unused]] const std::byte* low, int j) {
+  if constexpr (F.has_low) return _mm256_sub_epi8(nested_codes(planes, low, j), _mm256_set1_epi8(formats::kNestedZero));
   const Ints code = stored_codes<F>(planes, j);
   if constexpr (F.has_table) return from_table<F, Codes<F>::kZero>(code);
   return code;
@@ -85,10 +86,10 @@ inline Ints zeros_of(const std::byte* group) {
 
 // `groups` groups of a panel to bytes.
 template <PanelFormat F>
-void expand(const std::byte* panel, int64_t groups, std::byte* to) {
+void expand(const std::byte* panel, const std::byte* low, int64_t groups, std::byte* to) {
   using E = Expanded<F>;
   auto put = [](std::byte* at, Ints values) { _mm256_store_si256(reinterpret_cast<Ints*>(at), values); };
-  for (int64_t g = 0; g < groups; ++g, panel += F.group_bytes(), to += E::kBytes) {
+  for (int64_t g = 0; g < groups; ++g, panel += F.group_bytes(), low += F.low_bytes(kGroup), to += E::kBytes) {
     if (!F.has_super() || g % kSuperGroups == 0) {
       const Factors factors = factors_at<F>(panel);
       put(to + E::kD, _mm256_castps_si256(factors.d));
@@ -96,7 +97,7 @@ void expand(const std::byte* panel, int64_t groups, std::byte* to) {
       panel += F.super_header_bytes();
     }
 #pragma GCC unroll 8
-    for (int j = 0; j < kSteps; ++j) put(to + 32 * j, codes_at<F>(panel + F.group_scales_bytes(), j));
+    for (int j = 0; j < kSteps; ++j) put(to + 32 * j, codes_at<F>(panel + F.group_scales_bytes(), low, j));
     if constexpr (!F.has_super()) continue;
     for (int block = 0; block < F.blocks_per_group(); ++block) {
       put(to + E::kScales + 32 * block, scales_of<F>(panel, block));
@@ -114,6 +115,7 @@ struct Tile {
   static constexpr int64_t kBytes = kPlanes ? F.group_bytes() : E::kBytes;
 
   const std::byte* at[P];
+  const std::byte* low = nullptr;  // of one panel as stored
   const int8_t* x;
   const float* dx;
   const float* scaled_sums;
@@ -127,7 +129,7 @@ struct Tile {
 
   static Floats floats_at(const std::byte* from) { return _mm256_load_ps(reinterpret_cast<const float*>(from)); }
   Ints codes(int p, int j) const {
-    if constexpr (kPlanes) return codes_at<F>(at[p] + F.group_scales_bytes(), j);
+    if constexpr (kPlanes) return codes_at<F>(at[p] + F.group_scales_bytes(), low, j);
     return load(at[p] + 32 * j);
   }
   Ints scale(int p, int block) const {
@@ -227,13 +229,14 @@ struct Tile {
     }
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) at[p] += kBytes;
+    if constexpr (kPlanes) low += F.low_bytes(kGroup);
     x += kGroup;
     dx += m;
     scaled_sums += m;
     sums += 2 * m;
   }
 
-  void add_super_group() {
+  void add_super_group(int64_t groups) {
     Factors factor[P];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
@@ -243,7 +246,7 @@ struct Tile {
       for (int c = 0; c < C; ++c) s[p][c] = t[p][c] = _mm256_setzero_ps();
     }
 #pragma GCC unroll 1
-    for (int i = 0; i < kSuperGroups; ++i) add_group();
+    for (int64_t i = 0; i < groups; ++i) add_group();
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
@@ -257,7 +260,7 @@ struct Tile {
   // Onto acc, for `groups` groups.
   void add_groups(int64_t groups) {
     if constexpr (Code::kSuper) {
-      for (int64_t g = 0; g < groups; g += kSuperGroups) add_super_group();
+      for (; groups > 0; groups -= kSuperGroups) add_super_group(std::min<int64_t>(groups, kSuperGroups));
     } else {
 #pragma GCC unroll 1
       for (int64_t g = 0; g < groups; ++g) add_group();
@@ -271,6 +274,7 @@ void planes_columns(const MatmulArgs& args) {
   for (int64_t panel = args.panel_begin; panel < args.panel_end; ++panel) {
     Tile<F, true, 1, C> tile(args.xq);
     tile.at[0] = args.panels + panel * args.panel_stride;
+    tile.low = args.low + panel * F.low_bytes(args.k);
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) tile.acc[0][c] = _mm256_setzero_ps();
     tile.add_groups(args.k / kGroup);
@@ -321,7 +325,8 @@ void expanded_columns(const MatmulArgs& args, int64_t panel, int64_t begin, int6
     const Stretch stretch{panel, first, std::min(blocks.stretch, args.k - first), sums, expanded};
     const int64_t groups = stretch.length / kGroup;
     for (int p = 0; p < P; ++p)
-      expand<F>(args.panels + (panel + p) * args.panel_stride + F.panel_bytes(first), groups,
+      expand<F>(args.panels + (panel + p) * args.panel_stride + F.panel_bytes(first),
+                args.low + (panel + p) * F.low_bytes(args.k) + F.low_bytes(first), groups,
                 expanded + p * groups * Expanded<F>::kBytes);
     int64_t column = begin;
     auto waiting = [&] { return sums + P * kPanelRows * (column - begin); };
@@ -448,22 +453,12 @@ constexpr MatmulEntry entry() {
 }
 
 constexpr auto kEntries = std::to_array<MatmulEntry>({
-    entry<formats::kF32>(),
-    entry<formats::kF16>(),
-    entry<formats::kBF16>(),
-    entry<formats::kQ4_0>(),
-    entry<formats::kQ4_1>(),
-    entry<formats::kQ5_0>(),
-    entry<formats::kQ5_1>(),
-    entry<formats::kQ8_0>(),
-    entry<formats::kQ2_K>(),
-    entry<formats::kQ3_K>(),
-    entry<formats::kQ4_K>(),
-    entry<formats::kQ5_K>(),
-    entry<formats::kQ6_K>(),
-    entry<formats::kIQ4_NL>(),
-    entry<formats::kIQ4_XS>(),
-    entry<formats::kMXFP4>(),
+    entry<formats::kF32>(),  entry<formats::kF16>(),    entry<formats::kBF16>(),   entry<formats::kQ4_0>(),
+    entry<formats::kQ4_1>(), entry<formats::kQ5_0>(),   entry<formats::kQ5_1>(),   entry<formats::kQ8_0>(),
+    entry<formats::kQ2_K>(), entry<formats::kQ3_K>(),   entry<formats::kQ4_K>(),   entry<formats::kQ5_K>(),
+    entry<formats::kQ6_K>(), entry<formats::kIQ4_NL>(), entry<formats::kIQ4_XS>(), entry<formats::kMXFP4>(),
+    entry<formats::kI4S>(),  entry<formats::kI4H>(),    entry<formats::kI5>(),     entry<formats::kI6>(),
+    entry<formats::kI8>(),
 });
 
 }  // namespace

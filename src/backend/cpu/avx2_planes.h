@@ -67,6 +67,10 @@ inline Ints stored_codes(const std::byte* planes, int j) {
     return load(planes + 32 * j);
   }
 }
+// The integers of a nested format with kNestedZero added: 8 * high + low.
+inline Ints nested_codes(const std::byte* planes, const std::byte* low, int j) {
+  return _mm256_add_epi8(_mm256_slli_epi16(plane_bits<4, 0>(planes, j), 3), plane_bits<4, 0>(low, j));
+}
 template <PanelFormat F, int offset>
 inline Ints from_table(Ints code) {
   const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(&Table<F, offset>::kBytes));
@@ -101,6 +105,7 @@ template <PanelFormat F>
 inline Factors factors_at(const std::byte* at) {
   Factors out{};
   out.d = F.scale == ScaleKind::kE8M0 ? exponents(at) : load_halves(at);
+  if constexpr (F.has_low) out.d = _mm256_mul_ps(out.d, _mm256_set1_ps(0.25f));
   if constexpr (F.has_min) {
     out.m = load_halves(at + 2 * kPanelRows);
     if constexpr (F.has_super()) out.m = _mm256_xor_ps(out.m, _mm256_set1_ps(-0.0f));

@@ -31,14 +31,18 @@ using WideFloats = __m512;
 // Codes are made unsigned by an offset; sums begin at minus the offset times the sum of the activations.
 template <PanelFormat F>
 struct Codes {
-  static constexpr int kZero = F.bits == 8 ? 128 : F.has_table ? -table_min(F) : F.zero;
+  static constexpr int kZero = F.has_low     ? formats::kNestedZero
+                               : F.bits == 8 ? 128
+                               : F.has_table ? -table_min(F)
+                                             : F.zero;
   static constexpr int kBlockSteps = F.block / 4;
   static constexpr int kBlocks = F.blocks_per_group();
   static constexpr bool kSuper = F.has_super();
 };
 
 template <PanelFormat F>
-inline Ints codes_at(const std::byte* planes, int j) {
+inline Ints codes_at(const std::byte* planes, [[maybe_unused]] const std::byte* low, int j) {
+  if constexpr (F.has_low) return nested_codes(planes, low, j);
   const Ints code = stored_codes<F>(planes, j);
   if constexpr (F.bits == 8) return _mm256_xor_si256(code, _mm256_set1_epi8(static_cast<char>(0x80)));
   if constexpr (F.has_table) return from_table<F, Codes<F>::kZero>(code);
@@ -101,8 +105,9 @@ struct StoredPanel {
   using V = Floats;
   static constexpr int kVectors = 1;
   static constexpr int64_t kBytes = F.group_bytes(), kHeaderBytes = F.super_header_bytes();
-  const std::byte* at;
-  I codes(int /*r*/, int j) const { return codes_at<F>(at + F.group_scales_bytes(), j); }
+  const std::byte *at, *low;
+  void next() { at += kBytes, low += F.low_bytes(kGroup); }
+  I codes(int /*r*/, int j) const { return codes_at<F>(at + F.group_scales_bytes(), low, j); }
   V scale(int /*r*/, int block) const { return block_scale<F>(at, block); }
   V min(int /*r*/, int block) const { return block_min<F>(at, block); }
   static V d(const std::byte* from, int /*r*/) { return factors_at<F>(from).d; }
@@ -122,6 +127,7 @@ struct ExpandedPanels {
   static constexpr int kM = kD + 64 * kVectors;
   static constexpr int64_t kBytes = kM + (F.has_min ? 64 * kVectors : 0), kHeaderBytes = 0;
   const std::byte* at;
+  void next() { at += kBytes; }
   I codes(int r, int j) const { return _mm512_load_si512(at + 64 * (kVectors * j + r)); }
   V scale(int r, int block) const { return _mm512_load_ps(at + kScales + 64 * (kVectors * block + r)); }
   V min(int r, int block) const { return _mm512_load_ps(at + kMins + 64 * (kVectors * block + r)); }
@@ -147,8 +153,8 @@ struct Tile {
   V acc[R][C];
   V s[R][C], t[R][C];  // of the 256 elements under one header
 
-  Tile(const std::byte* at, const QuantizedRows& xq, const int32_t* first_offset)
-      : panels{at},
+  Tile(const P& first, const QuantizedRows& xq, const int32_t* first_offset)
+      : panels(first),
         x(xq.codes),
         dx(xq.scales),
         scaled_sums(xq.scaled_sums),
@@ -232,7 +238,7 @@ struct Tile {
   }
 
   void next_group() {
-    panels.at += P::kBytes;
+    panels.next();
     x += kGroup;
     dx += m;
     scaled_sums += m;
@@ -240,7 +246,7 @@ struct Tile {
     offsets += C * Code::kBlocks;
   }
 
-  void add_super_group() {
+  void add_super_group(int64_t groups) {
     const std::byte* header = panels.at;
     panels.at += P::kHeaderBytes;
 #pragma GCC unroll 2
@@ -248,7 +254,7 @@ struct Tile {
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) s[r][c] = t[r][c] = all(0.0f, V{});
 #pragma GCC unroll 1
-    for (int i = 0; i < kSuperGroups; ++i) add_scaled_group();
+    for (int64_t i = 0; i < groups; ++i) add_scaled_group();
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -261,7 +267,7 @@ struct Tile {
 
   void add_groups(int64_t groups) {
     if constexpr (Code::kSuper) {
-      for (int64_t g = 0; g < groups; g += kSuperGroups) add_super_group();
+      for (; groups > 0; groups -= kSuperGroups) add_super_group(std::min<int64_t>(groups, kSuperGroups));
     } else {
 #pragma GCC unroll 1
       for (int64_t g = 0; g < groups; ++g) add_group();
@@ -275,7 +281,8 @@ void stored_columns(const MatmulArgs& args, int64_t panel_begin, int64_t column)
   const QuantizedRows xq = args.xq.from_row(column);
   write_offsets<F, C>(xq, args.k / kGroup, offsets);
   for (int64_t panel = panel_begin; panel < args.panel_end; ++panel) {
-    Tile<F, StoredPanel, C> tile(args.panels + panel * args.panel_stride, xq, offsets);
+    const StoredPanel<F> stored{args.panels + panel * args.panel_stride, args.low + panel * F.low_bytes(args.k)};
+    Tile<F, StoredPanel, C> tile(stored, xq, offsets);
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) tile.acc[0][c] = _mm256_setzero_ps();
     tile.add_groups(args.k / kGroup);
@@ -297,11 +304,11 @@ void stored_products(const MatmulArgs& args, int64_t panel, int64_t begin, int64
 
 // One panel's part of every vector, for `groups` groups.
 template <PanelFormat F>
-void expand(const std::byte* panel, int64_t groups, std::byte* to) {
+void expand(const std::byte* panel, const std::byte* low, int64_t groups, std::byte* to) {
   using E = ExpandedPanels<F>;
   constexpr int kApart = 64 * E::kVectors;
   auto put = [](std::byte* at, Floats values) { _mm256_store_ps(reinterpret_cast<float*>(at), values); };
-  for (int64_t g = 0; g < groups; ++g, panel += F.group_bytes(), to += E::kBytes) {
+  for (int64_t g = 0; g < groups; ++g, panel += F.group_bytes(), low += F.low_bytes(kGroup), to += E::kBytes) {
     if (!F.has_super() || g % kSuperGroups == 0) {
       const Factors factors = factors_at<F>(panel);
       put(to + E::kD, factors.d);
@@ -310,7 +317,7 @@ void expand(const std::byte* panel, int64_t groups, std::byte* to) {
     }
 #pragma GCC unroll 8
     for (int j = 0; j < kSteps; ++j)
-      _mm256_store_si256(reinterpret_cast<Ints*>(to + kApart * j), codes_at<F>(panel + F.group_scales_bytes(), j));
+      _mm256_store_si256(reinterpret_cast<Ints*>(to + kApart * j), codes_at<F>(panel + F.group_scales_bytes(), low, j));
     for (int block = 0; F.has_super() && block < F.blocks_per_group(); ++block) {
       put(to + E::kScales + kApart * block, block_scale<F>(panel, block));
       if constexpr (F.has_min) put(to + E::kMins + kApart * block, block_min<F>(panel, block));
@@ -331,7 +338,7 @@ void expanded_tile(const MatmulArgs& args, const Stretch& stretch, int64_t colum
   const QuantizedRows xq = args.xq.from_row(column).from_column(stretch.first);
   const int64_t groups = stretch.length / kGroup;
   write_offsets<F, C>(xq, groups, stretch.offsets);
-  Tile<F, ExpandedPanels, C> tile(stretch.expanded, xq, stretch.offsets);
+  Tile<F, ExpandedPanels, C> tile({stretch.expanded}, xq, stretch.offsets);
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c)
 #pragma GCC unroll 2
@@ -376,7 +383,8 @@ int64_t expanded_products(const MatmulArgs& args, int64_t begin, int64_t end, co
     for (int64_t first = 0; first < args.k; first += blocks.stretch) {
       const int64_t length = std::min(blocks.stretch, args.k - first);
       for (int p = 0; p < kPanels; ++p)
-        expand<F>(args.panels + (panel + p) * args.panel_stride + F.panel_bytes(first), length / kGroup,
+        expand<F>(args.panels + (panel + p) * args.panel_stride + F.panel_bytes(first),
+                  args.low + (panel + p) * F.low_bytes(args.k) + F.low_bytes(first), length / kGroup,
                   expanded + 32 * p);
       expanded_columns<F>(args, {panel, first, length, offsets, sums, expanded}, begin, end);
     }
@@ -416,6 +424,11 @@ constexpr auto kEntries = std::to_array<MatmulEntry>({
     {formats::kIQ4_NL, matmul<formats::kIQ4_NL>},
     {formats::kIQ4_XS, matmul<formats::kIQ4_XS>},
     {formats::kMXFP4, matmul<formats::kMXFP4>},
+    {formats::kI4S, matmul<formats::kI4S>},
+    {formats::kI4H, matmul<formats::kI4H>},
+    {formats::kI5, matmul<formats::kI5>},
+    {formats::kI6, matmul<formats::kI6>},
+    {formats::kI8, matmul<formats::kI8>},
 });
 
 }  // namespace

@@ -63,7 +63,7 @@ Memory::~Memory() {
 }
 
 CpuWeight::CpuWeight(const TypeInfo& type, int64_t rows, int64_t cols, int slices)
-    : type_(&type), rows_(rows), cols_(cols), slices_(slices) {}
+    : type_(&type), format_(type.panel), rows_(rows), cols_(cols), slices_(slices) {}
 
 void CpuWeight::own(Memory memory) {
   memory_ = std::move(memory);
@@ -113,8 +113,7 @@ void CpuBackend::copy(const Buffer& from, int64_t from_bytes, Buffer& to, int64_
 }
 
 int64_t CpuBackend::weight_bytes(const WeightSource& source) const {
-  return source.slices * ((source.rows + kPanelRows - 1) / kPanelRows) *
-         info(source.type).panel.panel_bytes(source.cols);
+  return source.slices * info(source.type).panel.matrix_bytes((source.rows + kPanelRows - 1) / kPanelRows, source.cols);
 }
 
 Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
@@ -145,7 +144,12 @@ Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
     while (begin < end) {
       const auto slice = source.data[static_cast<size_t>(begin / per_slice)];
       const int64_t from = begin % per_slice, to = std::min(from + end - begin, per_slice);
-      pack_panels(type, slice, source.rows, source.cols, from, to, panels + begin * weight->panel_bytes());
+      std::byte* at = panels + begin / per_slice * weight->slice_bytes();
+      pack_panels(type, slice, source.rows, source.cols, from, to, at + from * weight->panel_bytes());
+      if (type.panel.has_low)
+        pack_panels(type, slice, source.rows, source.cols, from, to,
+                    at + type.panel.low_offset(per_slice, source.cols) + from * type.panel.low_bytes(source.cols),
+                    Plane::kLow);
       const auto first = static_cast<uint64_t>(from * kPanelRows) * *row,
                  last = static_cast<uint64_t>(std::min(source.rows, to * kPanelRows)) * *row;
       if (source.consumed) source.consumed(slice.subspan(first, last - first));

@@ -47,7 +47,8 @@ inline std::byte* data(const Buffer& buffer) { return static_cast<const CpuBuffe
 inline const float* floats(const Buffer& buffer) { return reinterpret_cast<const float*>(data(buffer)); }
 inline float* floats(const Rows& rows) { return reinterpret_cast<float*>(data(*rows.buffer)) + rows.offset; }
 
-// Panels of all slices, in memory of its own or where a pack is mapped.
+// Panels of all slices, in memory of its own or where a pack is mapped. A nested format's low panels follow the others of
+// their slice and are not touched while they are switched off.
 class CpuWeight final : public Weight {
  public:
   CpuWeight(const TypeInfo& type, int64_t rows, int64_t cols, int slices);
@@ -55,11 +56,19 @@ class CpuWeight final : public Weight {
   [[nodiscard]] int64_t cols() const override { return cols_; }
   [[nodiscard]] int slices() const override { return slices_; }
   [[nodiscard]] int64_t bytes() const override { return slices_ * slice_bytes(); }
-  [[nodiscard]] const PanelFormat& format() const { return type_->panel; }
+  [[nodiscard]] const PanelFormat& format() const { return format_; }
   [[nodiscard]] int64_t n_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
-  [[nodiscard]] int64_t panel_bytes() const { return type_->panel.panel_bytes(cols_); }
-  [[nodiscard]] int64_t slice_bytes() const { return n_panels() * panel_bytes(); }
-  [[nodiscard]] const std::byte* slice(int index) const { return panels_[static_cast<size_t>(index)]; }
+  [[nodiscard]] int64_t panel_bytes() const { return format_.panel_bytes(cols_); }
+  [[nodiscard]] int64_t slice_bytes() const { return type_->panel.matrix_bytes(n_panels(), cols_); }
+  [[nodiscard]] const std::byte* panel(int slice, int64_t index) const {
+    return panels_[static_cast<size_t>(slice)] + index * panel_bytes();
+  }
+  // Null where none is read.
+  [[nodiscard]] const std::byte* low_panel(int slice, int64_t index) const {
+    if (!format_.has_low) return nullptr;
+    return panels_[static_cast<size_t>(slice)] + format_.low_offset(n_panels(), cols_) +
+           index * format_.low_bytes(cols_);
+  }
   // Gives the slices their places, one after the other in memory that it keeps.
   void own(Memory memory);
   // Gives the slices their places; kMalformed if one has another size or alignment than it must have.
@@ -67,6 +76,7 @@ class CpuWeight final : public Weight {
 
  private:
   const TypeInfo* type_;
+  PanelFormat format_;  // that is read
   int64_t rows_, cols_;
   int slices_;
   std::vector<const std::byte*> panels_;  // of each slice

@@ -64,7 +64,8 @@ void CpuBackend::largest(const LinearInput& in, const Weight& weight, float scal
   constexpr int64_t kTileFloats = 16 << 10;
   reserve(thread_scratch_, matmul_scratch_bytes(operand.k) + kCacheLine);
   reserve(thread_floats_, std::max<int64_t>(kTileFloats, m * kPanelRows));
-  const Share share{matrix.n_panels(), matrix.panel_bytes() + m * matrix.cols()};
+  const Share share{matrix.n_panels(),
+                    matrix.panel_bytes() + matrix.format().low_bytes(matrix.cols()) + m * matrix.cols()};
   share_out({&share, 1}, [&](size_t, int64_t begin, int64_t end, int thread) {
     const int64_t step = std::max<int64_t>(1, kTileFloats / (m * kPanelRows));
     for (int64_t panel = begin; panel < end; panel += step) {

@@ -10,7 +10,9 @@ namespace hearth::cpu {
 namespace {
 
 // What a panel costs, in bytes read: its own, and the multiplications with m columns beside them.
-int64_t panel_cost(const CpuWeight& weight, int m) { return weight.panel_bytes() + m * weight.cols(); }
+int64_t panel_cost(const CpuWeight& weight, int m) {
+  return weight.panel_bytes() + weight.format().low_bytes(weight.cols()) + m * weight.cols();
+}
 
 // Of a tile of gate, and as many of up: they stay in a second-level cache.
 constexpr int64_t kTileFloats = 16 << 10;
@@ -79,8 +81,9 @@ void CpuBackend::multiply_panels(const Operand& in, const CpuWeight& weight, int
   std::byte* scratch = aligned(thread_scratch_[static_cast<size_t>(thread)], matmul_scratch_bytes(in.k));
   const int64_t first_row = panel_begin * kPanelRows;
   find_matmul(kernels_, weight.format())(
-      weight.format(), {.panels = weight.slice(slice) + panel_begin * weight.panel_bytes(),
+      weight.format(), {.panels = weight.panel(slice, panel_begin),
                         .panel_stride = weight.panel_bytes(),
+                        .low = weight.low_panel(slice, panel_begin),
                         .rows = weight.rows() - first_row,
                         .k = in.k,
                         .panel_begin = 0,

@@ -46,7 +46,7 @@ void CpuBackend::embed(const Weight& table, std::span<const int32_t> ids, float 
   for_rows(out.n, 2 * out.cols, [&](int r, int) {
     const int64_t id = ids[static_cast<size_t>(r)];
     float* to = floats(out) + r * out.stride;
-    unpack_panel_row(weight.format(), weight.slice(0) + id / kPanelRows * weight.panel_bytes(),
+    unpack_panel_row(weight.format(), weight.panel(0, id / kPanelRows), weight.low_panel(0, id / kPanelRows),
                      static_cast<int>(id % kPanelRows), weight.cols(), to);
     if (scale != 1.0f)
       for (int64_t i = 0; i < out.cols; ++i) to[i] *= scale;

@@ -28,5 +28,14 @@ inline constexpr PanelFormat kQ6_K{.bits = 6, .block = 16, .scale = ScaleKind::k
 inline constexpr PanelFormat kIQ4_NL{.bits = 4, .scale = ScaleKind::kF16, .has_table = true, .table = kIq4Table};
 inline constexpr PanelFormat kIQ4_XS{.bits = 4, .scale = ScaleKind::kSuperI8, .has_table = true, .table = kIq4Table};
 inline constexpr PanelFormat kMXFP4{.bits = 4, .scale = ScaleKind::kE8M0, .has_table = true, .table = kFp4Table};
+inline constexpr PanelFormat kI4S{.bits = 4, .scale = ScaleKind::kSuperI8, .zero = 8};
+inline constexpr PanelFormat kI4H{.bits = 4, .scale = ScaleKind::kSuperI8, .has_table = true, .table = kOddTable};
+inline constexpr PanelFormat kI5{.bits = 5, .scale = ScaleKind::kSuperI8, .zero = 16};
+inline constexpr PanelFormat kI6{.bits = 6, .scale = ScaleKind::kSuperI8, .zero = 32};
+inline constexpr PanelFormat kI8{
+    .bits = 4, .scale = ScaleKind::kSuperI8, .has_table = true, .table = kOddTable, .has_low = true};
+
+// The integers of a nested format are bytes of [-68, 67]: 8 * high + low - kNestedZero.
+inline constexpr int kNestedZero = 68;
 
 }  // namespace hearth::cpu::formats

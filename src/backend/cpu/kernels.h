@@ -80,9 +80,10 @@ struct Epilogue {
 // A matrix in panels (tensor/panel.h) and where its product goes: out[m * out_stride + row] for rows of the given
 // panels.
 struct MatmulArgs {
-  const std::byte* panels;  // panel 0
-  int64_t panel_stride;     // bytes
-  int64_t rows;             // of the matrix; the last panel may have fewer than 8 and nothing beyond them is written
+  const std::byte* panels;         // panel 0
+  int64_t panel_stride;            // bytes
+  const std::byte* low = nullptr;  // nested formats: low panel 0; they are low_bytes(k) apart
+  int64_t rows;  // of the matrix; the last panel may have fewer than 8 and nothing beyond them is written
   int64_t k;
   int64_t panel_begin, panel_end;
   int m;           // columns (tokens), >= 1
@@ -99,10 +100,10 @@ struct MatmulArgs {
 //   float formats: acc = fma(float(w[k]), x[k], acc)
 //   block scales (kF16, kE8M0), per group of 32: acc = fma(float(isum), d * dx, acc), then with minimums
 //     acc = fma(m, scaled_sum, acc); isum = sum((code - zero) * xq) or sum(table[code] * xq), d and m the block's
-//   super scales, per 256: s = t = 0; per group: s = fma(float(isum), dx, s), isum = sum over blocks of
+//   super scales, per 256 (the last may be shorter): s = t = 0; per group: s = fma(float(isum), dx, s), isum = sum over blocks of
 //     scale_b * sum((code - zero) * xq); with minimums, per block: t = fma(float(min_b), x_b, t), x_b the group's scaled
 //     sum (block 32) or float(sum_b(xq)) * dx (block 16); then acc = fma(s, d, acc) and with minimums
-//     acc = fma(t, -dmin, acc)
+//     acc = fma(t, -dmin, acc); of nested formats d is a quarter of the f16
 using MatmulFn = void (*)(const PanelFormat& format, const MatmulArgs& args);
 struct MatmulEntry {
   PanelFormat format;

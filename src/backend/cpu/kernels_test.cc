@@ -48,7 +48,7 @@ std::vector<float> random_floats(size_t n, uint32_t seed, float spread = 1.0f) {
 struct Matrix {
   const TypeInfo& type;
   int64_t rows, k;
-  std::vector<std::byte> panels;
+  std::vector<std::byte> panels, low{};
 
   [[nodiscard]] int64_t n_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
@@ -63,6 +63,8 @@ Matrix pack(const TypeInfo& type, int64_t rows, int64_t k, const std::vector<std
     pack_panel(type, file_rows.data() + static_cast<uint64_t>(panel * kPanelRows) * stride, stride, count, k,
                matrix.panels.data() + panel * bytes);
   }
+  matrix.low.resize(static_cast<size_t>(matrix.n_panels() * type.panel.low_bytes(k)));
+  if (type.panel.has_low) pack_panels(type, file_rows, rows, k, 0, matrix.n_panels(), matrix.low.data(), Plane::kLow);
   return matrix;
 }
 
@@ -80,6 +82,7 @@ Matrix random_matrix(const TypeInfo& type, int64_t rows, int64_t k, uint32_t see
 Matrix extreme_matrix(const TypeInfo& type, int64_t rows, int64_t k, int scale, int code) {
   Matrix matrix = random_matrix(type, rows, k, 1);
   const PanelFormat& format = type.panel;
+  std::ranges::fill(matrix.low, static_cast<std::byte>(code));
   for (int64_t panel = 0; panel < matrix.n_panels(); ++panel) {
     std::byte* at = matrix.panels.data() + panel * format.panel_bytes(k);
     for (int64_t g = 0; g < k / kGroup; ++g, at += format.group_bytes()) {
@@ -124,6 +127,7 @@ std::vector<float> multiply(const Job& job, const Matrix& matrix, const std::vec
   find_matmul(job.kernels, matrix.type.panel)(matrix.type.panel,
                                               {.panels = matrix.panels.data(),
                                                .panel_stride = matrix.type.panel.panel_bytes(matrix.k),
+                                               .low = matrix.low.data(),
                                                .rows = matrix.rows,
                                                .k = matrix.k,
                                                .panel_begin = job.panel_begin,
@@ -149,15 +153,17 @@ std::vector<const Kernels*> fast_kernels() {
 std::vector<int64_t> lengths(const TypeInfo& type) {
   if (type.panel.is_float()) return {1, 7, 33, 64, 576};
   if (type.block == 256) return {256, 512, 2048, 768};
-  return {32, 64, 96, 640, 896, 2048, 576};
+  return {32, 64, 96, 288, 640, 896, 2048, 576};
 }
 
 // The product in double precision of what a panel's floats say with the activations as they were quantised.
 double reference(const Matrix& matrix, const std::vector<double>& x, int64_t row, int column, double& magnitude) {
   std::vector<float> w(static_cast<size_t>(matrix.k));
-  const int64_t bytes = matrix.type.panel.panel_bytes(matrix.k);
-  unpack_panel_row(matrix.type.panel, matrix.panels.data() + row / kPanelRows * bytes,
-                   static_cast<int>(row % kPanelRows), matrix.k, w.data());
+  const PanelFormat& format = matrix.type.panel;
+  const int64_t panel = row / kPanelRows;
+  unpack_panel_row(format, matrix.panels.data() + panel * format.panel_bytes(matrix.k),
+                   matrix.low.data() + panel * format.low_bytes(matrix.k), static_cast<int>(row % kPanelRows), matrix.k,
+                   w.data());
   double sum = 0;
   magnitude = 0;
   for (int64_t i = 0; i < matrix.k; ++i) {
@@ -228,10 +234,12 @@ TEST(Kernels, EveryTypeAndShapeGivesTheScalarBits) {
 }
 
 TEST(Kernels, LongRowsAndManyColumnsGiveTheScalarBits) {
-  for (const std::string_view name : {"Q4_0", "Q8_0", "Q6_K", "F16"}) {
-    const Matrix matrix = random_matrix(*find_type(name), 13, 8960, 3);
-    const std::vector<float> x =
-        random_floats(8960 * 21, 4);  // more columns than are multiplied at once at this length
+  for (const std::string_view name : {"Q4_0", "Q8_0", "Q6_K", "F16", "I4", "I8"}) {
+    const TypeInfo& type = *find_type(name);
+    const int64_t k = type.block == 256 ? 8960 : 8992;
+    const Matrix matrix = random_matrix(type, 37, k, 3);
+    // More columns than are multiplied at once at this length.
+    const std::vector<float> x = random_floats(static_cast<size_t>(k) * 21, 4);
     const std::vector<float> want = multiply({kScalar}, matrix, x, 21);
     for (const Kernels* kernels : fast_kernels())
       ASSERT_EQ(difference(multiply({*kernels}, matrix, x, 21), want), "") << kernels->isa << " " << name;

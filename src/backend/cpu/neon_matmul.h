@@ -4,6 +4,7 @@
 // activations. Up to 4 columns read the planes as they lie, more share a panel that was expanded once to bytes.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/neon_float_matmul.h"
@@ -19,6 +20,7 @@ enum class Multiply : uint8_t {
 };
 
 consteval int largest_code(const PanelFormat& format) {
+  if (format.has_low) return formats::kNestedZero;
   int largest = format.bits == 8 ? 128 : (1 << format.bits) - 1;
   if (!format.has_table) return largest;
   largest = 0;
@@ -49,9 +51,10 @@ struct Expanded {
 
 // For kMatrix two steps of two rows lie together, 8 codes of each row; otherwise a step of four rows.
 template <PanelFormat F, Multiply M>
-void expand(const std::byte* panel, int64_t k, std::byte* to) {
+void expand(const std::byte* panel, const std::byte* low, int64_t k, std::byte* to) {
   Factors factors{};
-  for (int64_t g = 0; g < k / kGroup; ++g, panel += F.group_bytes(), to += Expanded<F>::kBytes) {
+  for (int64_t g = 0; g < k / kGroup;
+       ++g, panel += F.group_bytes(), low += F.low_bytes(kGroup), to += Expanded<F>::kBytes) {
     if (!F.has_super() || g % kSuperGroups == 0) {
       factors = factors_at<F>(panel);
       panel += F.super_header_bytes();
@@ -60,8 +63,8 @@ void expand(const std::byte* panel, int64_t k, std::byte* to) {
     each<kSteps / 2>([&](auto pair) {
       each<kHalves>([&](auto half) {
         const std::byte* planes = panel + F.group_scales_bytes() + 16 * half;
-        const int32x4_t first = vreinterpretq_s32_s8(codes_at<F, 2 * pair>(planes));
-        const int32x4_t second = vreinterpretq_s32_s8(codes_at<F, 2 * pair + 1>(planes));
+        const int32x4_t first = vreinterpretq_s32_s8(codes_at<F, 2 * pair>(planes, low, half));
+        const int32x4_t second = vreinterpretq_s32_s8(codes_at<F, 2 * pair + 1>(planes, low, half));
         if constexpr (M == Multiply::kMatrix) {
           vst1q_s8(codes + 64 * pair + 32 * half, vreinterpretq_s8_s32(vzip1q_s32(first, second)));
           vst1q_s8(codes + 64 * pair + 32 * half + 16, vreinterpretq_s8_s32(vzip2q_s32(first, second)));
@@ -85,7 +88,7 @@ void expand(const std::byte* panel, int64_t k, std::byte* to) {
 // Where a tile reads: one group of a panel and of its columns' activations.
 template <PanelFormat F, bool kPlanes>
 struct Place {
-  const std::byte* at;  // a group as stored, or expanded
+  const std::byte *at, *low;  // a group as stored, or expanded
   const int8_t* x;
   const float* dx;
   const float* scaled_sums;
@@ -94,6 +97,7 @@ struct Place {
 
   void next() {
     at += kPlanes ? F.group_bytes() : Expanded<F>::kBytes;
+    low += F.low_bytes(kGroup);
     x += kGroup;
     dx += m;
     scaled_sums += m;
@@ -101,7 +105,7 @@ struct Place {
   }
   template <int j>
   int8x16_t codes(int half) const {
-    if constexpr (kPlanes) return codes_at<F, j>(at + F.group_scales_bytes() + 16 * half);
+    if constexpr (kPlanes) return codes_at<F, j>(at + F.group_scales_bytes() + 16 * half, low, half);
     return vld1q_s8(reinterpret_cast<const int8_t*>(at) + 32 * j + 16 * half);
   }
   Ints scale(int block) const {
@@ -293,13 +297,13 @@ template <Multiply M, int C, PanelFormat F, bool kPlanes>
 
 // The groups under one header.
 template <Multiply M, int C, PanelFormat F, bool kPlanes>
-[[gnu::always_inline]] inline void add_super_group(Place<F, kPlanes>& place, FloatSums<C>& acc) {
+[[gnu::always_inline]] inline void add_super_group(Place<F, kPlanes>& place, int64_t groups, FloatSums<C>& acc) {
   const Factors factor = place.factors();
   if constexpr (kPlanes) place.at += F.super_header_bytes();
   FloatSums<C> s, t;
   clear<C>(s);
   clear<C>(t);
-  for (int g = 0; g < kSuperGroups; ++g, place.next()) {
+  for (int64_t g = 0; g < groups; ++g, place.next()) {
     Sums<C> isum;
     group_sums<M, C>(place, isum);
     each<C>([&](auto c) {
@@ -324,11 +328,13 @@ template <Multiply M, int C, PanelFormat F, bool kPlanes>
 template <PanelFormat F, Multiply M, bool kPlanes, int C>
 void tile(const MatmulArgs& args, const std::byte* at, int64_t panel, int64_t column, int first = 0) {
   const QuantizedRows xq = args.xq.from_row(column);
-  Place<F, kPlanes> place{at, xq.codes, xq.scales, xq.scaled_sums, xq.sums, xq.k, xq.m};
+  Place<F, kPlanes> place{
+      at, args.low + panel * F.low_bytes(args.k), xq.codes, xq.scales, xq.scaled_sums, xq.sums, xq.k, xq.m};
   FloatSums<C> acc;
   clear<C>(acc);
   if constexpr (F.has_super()) {
-    for (int64_t g = 0; g < xq.k / kGroup; g += kSuperGroups) add_super_group<M, C>(place, acc);
+    for (int64_t left = xq.k / kGroup; left > 0; left -= kSuperGroups)
+      add_super_group<M, C>(place, std::min<int64_t>(left, kSuperGroups), acc);
   } else {
     for (int64_t g = 0; g < xq.k / kGroup; ++g, place.next()) add_group<M, C>(place, acc);
   }
@@ -367,7 +373,7 @@ void matmul(const PanelFormat&, const MatmulArgs& args) {
         columns_at<F, M, true>(args, at, panel, 0, args.m);
         continue;
       }
-      expand<F, M>(at, args.k, args.scratch);
+      expand<F, M>(at, args.low + panel * F.low_bytes(args.k), args.k, args.scratch);
       for (int64_t column = begin; column < end; column += 4)
         columns_at<F, M, false>(args, args.scratch, panel, column,
                                 end - column < 4 ? static_cast<int>(end - column) : 4);
@@ -391,7 +397,8 @@ constexpr auto entries() {
       entry<formats::kQ5_1, M>(),  entry<formats::kQ8_0, M>(),   entry<formats::kQ2_K, M>(),
       entry<formats::kQ3_K, M>(),  entry<formats::kQ4_K, M>(),   entry<formats::kQ5_K, M>(),
       entry<formats::kQ6_K, M>(),  entry<formats::kIQ4_NL, M>(), entry<formats::kIQ4_XS, M>(),
-      entry<formats::kMXFP4, M>(),
+      entry<formats::kMXFP4, M>(), entry<formats::kI4S, M>(),    entry<formats::kI4H, M>(),
+      entry<formats::kI5, M>(),    entry<formats::kI6, M>(),     entry<formats::kI8, M>(),
   };
 }
 

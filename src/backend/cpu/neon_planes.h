@@ -55,15 +55,21 @@ struct Table {
   alignas(16) static constexpr std::array<int8_t, 16> kBytes = F.table;
 };
 
-// The codes of step j as they are stored (8-bit and table values signed), of the half of the rows that `planes` is at.
+// The codes of step j as they are stored (8-bit, nested and table values signed), of the half of the rows that `planes` is
+// at; `low` is at all rows.
 template <PanelFormat F, int j>
-inline int8x16_t codes_at(const std::byte* planes) {
+inline int8x16_t codes_at(const std::byte* planes, [[maybe_unused]] const std::byte* low, [[maybe_unused]] int half) {
   constexpr int kLow = F.bits == 8 ? 8 : F.bits >= 4 ? 4 : 2, kHigh = F.bits - kLow;
   uint8x16_t code = shifted<kLow*(j / kLow)>(vld1q_u8(bytes(planes) + 32 * (j % kLow)));
   if constexpr (kLow * (j / kLow + 1) < 8) code = vandq_u8(code, vdupq_n_u8((1 << kLow) - 1));
   if constexpr (kHigh > 0) {
     const uint8x16_t high = vld1q_u8(bytes(planes) + 32 * (kLow + j % kHigh));
     code = vbslq_u8(vdupq_n_u8(((1 << kHigh) - 1) << kLow), shifted<kHigh*(j / kHigh) - kLow>(high), code);
+  }
+  if constexpr (F.has_low) {
+    const uint8x16_t fine = shifted<4 * (j / 4)>(vld1q_u8(bytes(low) + 16 * half + 32 * (j % 4)));
+    const uint8x16_t both = vmlaq_u8(j < 4 ? vandq_u8(fine, vdupq_n_u8(15)) : fine, code, vdupq_n_u8(8));
+    return vreinterpretq_s8_u8(vsubq_u8(both, vdupq_n_u8(formats::kNestedZero)));
   }
   if constexpr (F.has_table) return vqtbl1q_s8(vld1q_s8(Table<F>::kBytes.data()), code);
   return vreinterpretq_s8_u8(code);
@@ -90,6 +96,8 @@ inline Factors factors_at(const std::byte* at) {
     out.d = {{exponents(vget_low_u16(e)), exponents(vget_high_u16(e))}};
   } else {
     out.d = load_halves(at);
+    if constexpr (F.has_low)
+      for (float32x4_t& half : out.d.half) half = vmulq_n_f32(half, 0.25f);
   }
   if constexpr (F.has_min) {
     out.m = load_halves(at + 2 * kPanelRows);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "backend/cpu/formats.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/math8.h"
 #include "tensor/float16.h"
@@ -65,7 +66,7 @@ void decode_scales(const PanelFormat& format, const std::byte* header, const std
   const int per_kind = format.blocks_per_group() * kPanelRows;
   for (int row = 0; row < kPanelRows; ++row) {
     if (format.has_super()) {
-      out.d[row] = f16_at(header, row);
+      out.d[row] = f16_at(header, row) * (format.has_low ? 0.25f : 1.0f);
       out.m[row] = format.has_min ? -f16_at(header, kPanelRows + row) : 0.0f;
       for (int block = 0; block < format.blocks_per_group(); ++block) {
         const int scale = byte_at(group, block * kPanelRows + row);
@@ -80,10 +81,15 @@ void decode_scales(const PanelFormat& format, const std::byte* header, const std
   }
 }
 
-void decode_codes(const PanelFormat& format, const std::byte* planes, Group& out) {
+void decode_codes(const PanelFormat& format, const std::byte* planes, const std::byte* low, Group& out) {
   for (int row = 0; row < kPanelRows; ++row) {
     for (int i = 0; i < kGroup; ++i) {
       const int code = raw_code(format.bits, planes, i / 4, 4 * row + i % 4);
+      if (format.has_low) {
+        const int fine = plane_code(low, 4, i / 4, 4 * row + i % 4);
+        out.codes[row][i] = static_cast<int16_t>(8 * code + fine - formats::kNestedZero);
+        continue;
+      }
       out.codes[row][i] =
           static_cast<int16_t>(format.has_table ? format.table[static_cast<size_t>(code)] : code - format.zero);
     }
@@ -113,6 +119,7 @@ struct Sums {
 };
 
 void add_group(const PanelFormat& format, const Group& group, const QuantizedRows& column, int64_t g, Sums& sums) {
+  const bool ends = g % kSuperGroups == kSuperGroups - 1 || g == column.k / kGroup - 1;  // what the header is for
   int16_t x[kGroup];
   for (int i = 0; i < kGroup; ++i) x[i] = column.codes[g * kGroup + i];
   const float dx = column.scales[g * column.m];
@@ -129,7 +136,7 @@ void add_group(const PanelFormat& format, const Group& group, const QuantizedRow
                                                : static_cast<float>(column.sums[2 * g * column.m + block]) * dx;
       sums.t[row] = std::fma(static_cast<float>(group.mins[block][row]), x_b, sums.t[row]);
     }
-    if (g % kSuperGroups != kSuperGroups - 1) continue;
+    if (!ends) continue;
     sums.acc[row] = std::fma(sums.s[row], group.d[row], sums.acc[row]);
     if (format.has_min) sums.acc[row] = std::fma(sums.t[row], group.m[row], sums.acc[row]);
     sums.s[row] = sums.t[row] = 0.0f;
@@ -148,7 +155,8 @@ void finish(const MatmulArgs& args, int64_t panel, int64_t column, const float* 
 void quantized_panel(const PanelFormat& format, const MatmulArgs& args, int64_t panel, int64_t begin, int columns) {
   Sums sums[kColumns];
   const std::byte* at = args.panels + panel * args.panel_stride;
-  const std::byte* header = nullptr;
+  const std::byte *header = nullptr, *low = args.low;
+  if (format.has_low) low += panel * format.low_bytes(args.k);
   for (int64_t g = 0; g < args.k / kGroup; ++g, at += format.group_bytes()) {
     if (format.has_super() && g % kSuperGroups == 0) {
       header = at;
@@ -156,7 +164,8 @@ void quantized_panel(const PanelFormat& format, const MatmulArgs& args, int64_t 
     }
     Group group;
     decode_scales(format, header, at, group);
-    decode_codes(format, at + format.group_scales_bytes(), group);
+    decode_codes(format, at + format.group_scales_bytes(), low, group);
+    if (format.has_low) low += format.low_bytes(kGroup);
     for (int c = 0; c < columns; ++c) add_group(format, group, args.xq.from_row(begin + c), g, sums[c]);
   }
   for (int c = 0; c < columns; ++c) finish(args, panel, begin + c, sums[c].acc);

@@ -21,5 +21,11 @@ extern const TypeInfo kIQ4_NL;
 extern const TypeInfo kIQ4_XS;
 extern const TypeInfo kBF16;
 extern const TypeInfo kMXFP4;
+extern const TypeInfo kI4;
+extern const TypeInfo kI4S;
+extern const TypeInfo kI4H;
+extern const TypeInfo kI5;
+extern const TypeInfo kI6;
+extern const TypeInfo kI8;
 
 }  // namespace hearth::quant

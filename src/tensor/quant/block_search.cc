@@ -101,12 +101,24 @@ uint8_t nearest_index(const std::array<int8_t, 16>& table, float x, float invers
 }
 
 float best_table_scale(const float* x, int n, const std::array<int8_t, 16>& table) {
-  return search(x, n, table[0], 2.0f, [&](float v) { return static_cast<float>(table[nearest_index(table, v, 1)]); });
+  // Steps as fine, compared with the table, as those of best_scale().
+  return search(x, n, table[0], static_cast<float>(-table[0]) / 63.5f,
+                [&](float v) { return static_cast<float>(table[nearest_index(table, v, 1)]); });
+}
+
+uint8_t nearest_code(const PanelFormat& format, float x, float inverse_scale) {
+  if (format.has_low) {
+    const int high = nearest_index(format.table, x, inverse_scale / 4);
+    return static_cast<uint8_t>(high << 4 | round_code(x * inverse_scale + static_cast<float>(68 - 8 * high), 0, 15));
+  }
+  if (format.has_table) return nearest_index(format.table, x, inverse_scale);
+  const int code_hi = (1 << format.bits) - 1;
+  return static_cast<uint8_t>(round_code(x * inverse_scale + static_cast<float>(format.zero), 0, code_hi));
 }
 
 void choose_super(const PanelFormat& format, const float* x, const float* scales, const float* mins, ScaleRange range,
                   Parts out) {
-  const int blocks = kSuperBlock / format.block;
+  const int blocks = out.n / format.block;
   const float bound = static_cast<float>(range.lo < 0 ? range.lo : range.hi);
   const uint16_t d = f32_to_f16(largest(scales, blocks) / bound);
   *out.d = d;
@@ -125,13 +137,8 @@ void choose_super(const PanelFormat& format, const float* x, const float* scales
       min = element_min(format, out.mins[block], *out.dmin);
     }
     const float inverse_scale = inverse(element_scale(format, out.scales[block], d));
-    const int code_hi = (1 << format.bits) - 1;
-    for (int i = block * format.block; i < (block + 1) * format.block; ++i) {
-      out.codes[i] = format.has_table
-                         ? nearest_index(format.table, x[i], inverse_scale)
-                         : static_cast<uint8_t>(
-                               round_code((x[i] + min) * inverse_scale + static_cast<float>(format.zero), 0, code_hi));
-    }
+    for (int i = block * format.block; i < (block + 1) * format.block; ++i)
+      out.codes[i] = nearest_code(format, x[i] + min, inverse_scale);
   }
 }
 

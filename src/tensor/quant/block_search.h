@@ -20,8 +20,13 @@ uint8_t nearest_index(const std::array<int8_t, 16>& table, float x, float invers
 // The scale for which the table fits the n floats best.
 float best_table_scale(const float* x, int n, const std::array<int8_t, 16>& table);
 
-// For formats with super scales: fills d, the integer scales of `range` and the codes of one super block from the float
-// scale of each block (and its minimum, if the format has one; integer minimums are of [0, range.hi]).
+// The code whose value is nearest to x, of formats with codes of up to 6 bits and nested ones; the inverse of
+// element_scale().
+uint8_t nearest_code(const PanelFormat& format, float x, float inverse_scale);
+
+// For formats with super scales: fills d, the integer scales of `range` and the codes of the first out.n elements of a
+// super block from the float scale of each block (and its minimum, if the format has one; integer minimums are of
+// [0, range.hi]).
 void choose_super(const PanelFormat& format, const float* x, const float* scales, const float* mins, ScaleRange range,
                   Parts out);
 

@@ -3,6 +3,8 @@
 //   unpack(const uint8_t* block, Parts)    block -> codes and scales; loading a model waits for it
 //   pack(Parts, uint8_t* block)            the reverse
 //   choose(const float* x, Parts)          kBlock floats -> codes and scales
+// Types of our own have kSuperBytes before every started 256 elements too (own.h); those, or the rest of a row, are what
+// is taken apart at once.
 #pragma once
 
 #include <algorithm>
@@ -25,14 +27,31 @@ struct Parts {
   uint16_t* mins;
   uint16_t* d;
   uint16_t* dmin;
+  int n;  // elements
 };
 
 struct PartsBuffer {
   std::array<uint8_t, kSuperBlock> codes{};
   std::array<uint16_t, 16> scales{}, mins{};
   uint16_t d = 0, dmin = 0;
-  Parts parts() { return {codes.data(), scales.data(), mins.data(), &d, &dmin}; }
+  Parts parts(int n) { return {codes.data(), scales.data(), mins.data(), &d, &dmin, n}; }
 };
+
+template <typename Format>
+constexpr bool kOwn = requires { Format::kSuperBytes; };
+template <typename Format>
+constexpr int kPiece = kOwn<Format> ? kSuperBlock : Format::kBlock;
+// Elements of the piece that begins at `at`: a constant, but for types of our own.
+template <typename Format>
+constexpr int piece_at(int64_t at, int64_t n) {
+  if constexpr (kOwn<Format>) return static_cast<int>(std::min<int64_t>(kPiece<Format>, n - at));
+  return Format::kBlock;
+}
+template <typename Format>
+constexpr int64_t piece_bytes(int n) {
+  if constexpr (kOwn<Format>) return Format::kSuperBytes + n / Format::kBlock * Format::kBlockBytes;
+  return Format::kBlockBytes;
+}
 
 inline uint16_t load_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
 inline void store_u16(uint8_t* p, uint16_t value) {
@@ -138,9 +157,11 @@ template <typename Format>
 void decode(const std::byte* blocks, float* out, int64_t n) {
   constexpr PanelFormat kPanel = Format::kPanel;
   PartsBuffer buffer;
-  for (int64_t i = 0; i < n; i += Format::kBlock, blocks += Format::kBlockBytes) {
-    Format::unpack(bytes(blocks), buffer.parts());
-    for (int block = 0; block < Format::kBlock / kPanel.block; ++block) {
+  for (int64_t i = 0; i < n; i += kPiece<Format>) {
+    const int count = piece_at<Format>(i, n);
+    Format::unpack(bytes(blocks), buffer.parts(count));
+    blocks += piece_bytes<Format>(count);
+    for (int block = 0; block < count / kPanel.block; ++block) {
       const float scale = element_scale(kPanel, buffer.scales[block], buffer.d);
       const float min = element_min(kPanel, buffer.mins[block], buffer.dmin);
       for (int j = block * kPanel.block; j < (block + 1) * kPanel.block; ++j) {
@@ -153,39 +174,44 @@ void decode(const std::byte* blocks, float* out, int64_t n) {
 template <typename Format>
 void split(const std::byte* blocks, int64_t n, RowCodes& out) {
   constexpr PanelFormat kPanel = Format::kPanel;
-  constexpr int kScales = Format::kBlock / kPanel.block;
-  const auto size = static_cast<size_t>(n);
+  const auto size = static_cast<size_t>(n), supers = (size + kSuperBlock - 1) / kSuperBlock;
   out.codes.resize(size);
   out.scales.resize(size / kPanel.block);
   out.mins.resize(kPanel.has_min ? size / kPanel.block : 0);
-  out.d.resize(kPanel.has_super() ? size / kSuperBlock : 0);
-  out.dmin.resize(kPanel.has_super() && kPanel.has_min ? size / kSuperBlock : 0);
-  for (int64_t b = 0; b < n / Format::kBlock; ++b) {
-    Format::unpack(bytes(blocks) + b * Format::kBlockBytes,
-                   {out.codes.data() + b * Format::kBlock, out.scales.data() + b * kScales,
-                    out.mins.data() + (kPanel.has_min ? b * kScales : 0), out.d.data() + (kPanel.has_super() ? b : 0),
-                    out.dmin.data() + (kPanel.has_super() && kPanel.has_min ? b : 0)});
+  out.d.resize(kPanel.has_super() ? supers : 0);
+  out.dmin.resize(kPanel.has_super() && kPanel.has_min ? supers : 0);
+  for (int64_t i = 0; i < n; i += kPiece<Format>) {
+    const int count = piece_at<Format>(i, n);
+    const int64_t block = i / kPanel.block, super = i / kSuperBlock;
+    Format::unpack(bytes(blocks),
+                   {out.codes.data() + i, out.scales.data() + block, out.mins.data() + (kPanel.has_min ? block : 0),
+                    out.d.data() + (kPanel.has_super() ? super : 0),
+                    out.dmin.data() + (kPanel.has_super() && kPanel.has_min ? super : 0), count});
+    blocks += piece_bytes<Format>(count);
   }
 }
 
 template <typename Format>
 void join(const RowCodes& row, int64_t n, std::byte* blocks) {
   constexpr PanelFormat kPanel = Format::kPanel;
-  constexpr int kScales = Format::kBlock / kPanel.block;
   PartsBuffer buffer;
-  for (int64_t b = 0; b < n / Format::kBlock; ++b, blocks += Format::kBlockBytes) {
-    std::copy_n(row.codes.begin() + b * Format::kBlock, Format::kBlock, buffer.codes.begin());
-    std::copy_n(row.scales.begin() + b * kScales, kScales, buffer.scales.begin());
-    if constexpr (kPanel.has_min) std::copy_n(row.mins.begin() + b * kScales, kScales, buffer.mins.begin());
-    if constexpr (kPanel.has_super()) buffer.d = row.d[static_cast<size_t>(b)];
-    if constexpr (kPanel.has_super() && kPanel.has_min) buffer.dmin = row.dmin[static_cast<size_t>(b)];
-    Format::pack(buffer.parts(), bytes(blocks));
+  for (int64_t i = 0; i < n; i += kPiece<Format>) {
+    const int count = piece_at<Format>(i, n), scales = count / kPanel.block;
+    const int64_t block = i / kPanel.block;
+    const auto super = static_cast<size_t>(i / kSuperBlock);
+    std::copy_n(row.codes.begin() + i, count, buffer.codes.begin());
+    std::copy_n(row.scales.begin() + block, scales, buffer.scales.begin());
+    if constexpr (kPanel.has_min) std::copy_n(row.mins.begin() + block, scales, buffer.mins.begin());
+    if constexpr (kPanel.has_super()) buffer.d = row.d[super];
+    if constexpr (kPanel.has_super() && kPanel.has_min) buffer.dmin = row.dmin[super];
+    Format::pack(buffer.parts(count), bytes(blocks));
+    blocks += piece_bytes<Format>(count);
   }
 }
 
 // One row's block into its lane of a piece of a panel (the header, where the format has one, and the block's groups).
 template <typename Format>
-inline void write_lane(const PartsBuffer& block, int lane, uint8_t* piece) {
+inline void write_lane(const PartsBuffer& block, int groups, int lane, uint8_t* piece) {
   constexpr PanelFormat kPanel = Format::kPanel;
   constexpr int kBlocks = kPanel.blocks_per_group(), kSize = kPanel.scale_bytes();
   constexpr auto store = kSize == 2 ? store_u16 : +[](uint8_t* p, uint16_t value) { *p = static_cast<uint8_t>(value); };
@@ -194,7 +220,7 @@ inline void write_lane(const PartsBuffer& block, int lane, uint8_t* piece) {
     if constexpr (kPanel.has_min) store_u16(piece + 2 * (kPanelRows + lane), block.dmin);
     piece += kPanel.super_header_bytes();
   }
-  for (int group = 0; group < Format::kBlock / kGroup; ++group, piece += kPanel.group_bytes()) {
+  for (int group = 0; group < groups; ++group, piece += kPanel.group_bytes()) {
     for (int b = 0; b < kBlocks; ++b) {
       uint8_t* scale = piece + (b * kPanelRows + lane) * kSize;
       store(scale, block.scales[group * kBlocks + b]);
@@ -202,32 +228,58 @@ inline void write_lane(const PartsBuffer& block, int lane, uint8_t* piece) {
     }
     Words words;
     std::memcpy(words.data(), block.codes.data() + group * kGroup, kGroup);
-    pack_planes<kPanel.bits>(words, piece + kPanel.group_scales_bytes() + 4 * lane);
+    pack_planes<kPanel.bits, kPanel.has_low ? 4 : 0>(words, piece + kPanel.group_scales_bytes() + 4 * lane);
+  }
+}
+inline void write_low_lane(const PartsBuffer& block, int groups, int lane, uint8_t* piece) {
+  for (int group = 0; group < groups; ++group) {
+    Words words;
+    std::memcpy(words.data(), block.codes.data() + group * kGroup, kGroup);
+    pack_planes<4>(words, piece + group * plane_bytes(4) + 4 * lane);
   }
 }
 
 // A block of every row, then the next: the panel is written from its start to its end.
-template <typename Format>
+template <typename Format, Plane plane>
 void pack_rows(const std::byte* first_row, uint64_t row_stride, int rows, int64_t k, std::byte* panel) {
   constexpr PanelFormat kPanel = Format::kPanel;
-  constexpr int64_t kPieceBytes = kPanel.super_header_bytes() + Format::kBlock / kGroup * kPanel.group_bytes();
   PartsBuffer block;
-  for (int64_t i = 0; i < k / Format::kBlock; ++i) {
+  for (int64_t i = 0; i < k; i += kPiece<Format>) {
+    const int count = piece_at<Format>(i, k), groups = count / kGroup;
     for (int lane = 0; lane < rows; ++lane) {
-      const std::byte* row = first_row + static_cast<uint64_t>(lane) * row_stride;
-      Format::unpack(bytes(row) + i * Format::kBlockBytes, block.parts());
-      write_lane<Format>(block, lane, bytes(panel) + i * kPieceBytes);
+      Format::unpack(bytes(first_row) + static_cast<uint64_t>(lane) * row_stride, block.parts(count));
+      if constexpr (plane == Plane::kLow)
+        write_low_lane(block, groups, lane, bytes(panel));
+      else
+        write_lane<Format>(block, groups, lane, bytes(panel));
     }
+    first_row += piece_bytes<Format>(count);
+    panel +=
+        plane == Plane::kLow ? groups * plane_bytes(4) : kPanel.super_header_bytes() + groups * kPanel.group_bytes();
   }
 }
 
 template <typename Format>
 void encode(const float* in, std::byte* blocks, int64_t n) {
   PartsBuffer buffer;
-  for (int64_t i = 0; i < n; i += Format::kBlock, blocks += Format::kBlockBytes) {
-    Format::choose(in + i, buffer.parts());
-    Format::pack(buffer.parts(), bytes(blocks));
+  for (int64_t i = 0; i < n; i += kPiece<Format>) {
+    const int count = piece_at<Format>(i, n);
+    Format::choose(in + i, buffer.parts(count));
+    Format::pack(buffer.parts(count), bytes(blocks));
+    blocks += piece_bytes<Format>(count);
   }
+}
+
+template <typename Format>
+constexpr int super_bytes() {
+  if constexpr (kOwn<Format>) return Format::kSuperBytes;
+  return 0;
+}
+
+template <typename Format>
+constexpr TypeInfo::PackRows low_rows() {
+  if constexpr (Format::kPanel.has_low) return pack_rows<Format, Plane::kLow>;
+  return nullptr;
 }
 
 template <typename Format>
@@ -242,13 +294,15 @@ constexpr TypeInfo make_type(Type type, std::string_view name) {
           .name = name,
           .block = Format::kBlock,
           .block_bytes = Format::kBlockBytes,
+          .super_bytes = super_bytes<Format>(),
           .decode = decode<Format>,
           .encode = encode<Format>,
           .panel = Format::kPanel,
           .split = split<Format>,
           .join = join<Format>,
           .scales = scale_range<Format>(),
-          .pack_rows = pack_rows<Format>};
+          .pack_rows = pack_rows<Format, Plane::kHigh>,
+          .pack_low_rows = low_rows<Format>()};
 }
 
 template <auto decode, auto encode>
@@ -257,13 +311,15 @@ constexpr TypeInfo make_float(Type type, std::string_view name, PanelFormat pane
           .name = name,
           .block = 1,
           .block_bytes = panel.bits / 8,
+          .super_bytes = 0,
           .decode = decode,
           .encode = encode,
           .panel = panel,
           .split = nullptr,
           .join = nullptr,
           .scales = {},
-          .pack_rows = nullptr};
+          .pack_rows = nullptr,
+          .pack_low_rows = nullptr};
 }
 
 }  // namespace hearth::quant
