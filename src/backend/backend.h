@@ -34,6 +34,10 @@ class Weight {
   [[nodiscard]] virtual int64_t cols() const = 0;  // input width, K
   [[nodiscard]] virtual int slices() const = 0;
   [[nodiscard]] virtual int64_t bytes() const = 0;
+  // Whether it is nested (tensor/panel.h), so that it can be read at 4 bits, without its low planes, too. That takes a moment
+  // and holds from the next operation on.
+  [[nodiscard]] virtual bool has_low() const = 0;
+  virtual void read_low(bool on) = 0;
 };
 
 // A matrix as it lies in a model file: `rows` rows of row_bytes(type, cols) bytes, in each of `slices` slices.

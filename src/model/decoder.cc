@@ -57,6 +57,30 @@ Result<void> Decoder::allocate_scratch(int rows_max, int adapter_rank_max) {
   return {};
 }
 
+bool Decoder::has_low_planes() const {
+  bool any = false;
+  for (int unit = 0; unit < n_units(); ++unit)
+    each_matrix(unit, [&](const Weight& weight) { any = any || weight.has_low(); });
+  return any;
+}
+
+void Decoder::set_bits(int unit, int bits) {
+  CHECK(unit >= 0 && unit < n_units() && (bits == 4 || bits == 8));
+  bits_[static_cast<size_t>(unit)] = bits;
+  each_matrix(unit, [&](Weight& weight) { weight.read_low(bits == 8); });
+}
+
+std::string Decoder::precision() const {
+  if (!has_low_planes()) return "8";
+  std::string text;
+  for (size_t i = 0, same = 0; i < bits_.size(); i += same) {
+    for (same = 1; i + same < bits_.size() && bits_[i + same] == bits_[i];) ++same;
+    if (same == bits_.size()) return fmt::format("{}", bits_[i]);
+    text += fmt::format("{}{}*{}", i > 0 ? " " : "", bits_[i], same);
+  }
+  return text;
+}
+
 void Decoder::prepare_rope(const Batch& batch) {
   positions_.clear();
   for (const SequenceRows& sequence : batch.sequences)

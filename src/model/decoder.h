@@ -33,6 +33,7 @@ struct DecoderOptions {
   int context = 0;                     // positions a sequence may have; 0: 4096 or the model's maximum if that is less
   int rows_max = 0;                    // rows of one step; 0: as many up to 512 as scratch of 16 MiB allows
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // while loading; may be empty
+  int bits = 8;              // of nested matrices: 8, or 4 (see set_bits)
   int adapter_rank_max = 0;  // room for sequences with adapters (adapter.h) up to this rank; 0: there are none
 };
 
@@ -70,6 +71,15 @@ class Decoder {
   [[nodiscard]] int adapter_rank_max() const { return adapter_rank_max_; }
   [[nodiscard]] int64_t weight_bytes() const { return weight_bytes_; }
   [[nodiscard]] int64_t scratch_bytes() const { return scratch_bytes_; }
+
+  // Nested matrices (tensor/panel.h) are read at 8 bits or, without their low planes, at 4: as each unit says, which is a
+  // layer or, as the last, embedding and head. Changing that takes microseconds and holds from the next run on; what is in
+  // the sequences stays as it was computed.
+  [[nodiscard]] int n_units() const { return config_.n_layers() + 1; }
+  [[nodiscard]] bool has_low_planes() const;
+  void set_bits(int unit, int bits);
+  // "8", "4", or what each unit has: "4*12 8*19". The same for all models without nested matrices.
+  [[nodiscard]] std::string precision() const;
 
   // Runs embedding and all layers over at most rows_max rows; KV is written at the rows' positions, for which room was reserved.
   // The caller advances the sequences. Tokens are below n_vocab.
@@ -120,6 +130,17 @@ class Decoder {
   // Adds to `out` what the sequences' adapters add to a product.
   void adapt(const LinearInput& in, int index, Adapted kind, const Batch& batch, Rows out);
   void add_low_rank(const LinearInput& in, const LowRank* low, Rows out);
+  // Calls f for every matrix of a unit that is there.
+  template <typename Function>
+  void each_matrix(int unit, Function f) const {
+    auto call = [&](std::initializer_list<const Matrix*> all) {
+      for (const Matrix* matrix : all)
+        if (*matrix) f(**matrix);
+    };
+    if (unit == config_.n_layers()) return call({&embedding_, &head_});
+    const Layer& l = layers_[static_cast<size_t>(unit)];
+    call({&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down, &l.router, &l.conv_in, &l.conv_out});
+  }
   LinearInput finished(std::span<const int32_t> rows);
   [[nodiscard]] const Weight& head() const { return head_ ? *head_ : *embedding_; }
   // The residual stream, normed, as a layer reads it.
@@ -136,6 +157,7 @@ class Decoder {
   int context_ = 0, rows_max_ = 0, n_rows_ = 0;
   int64_t weight_bytes_ = 0, scratch_bytes_ = 0;
   std::vector<Layer> layers_;
+  std::vector<int> bits_;    // of each unit
   Matrix embedding_, head_;  // head_ null: tied to the embedding
   Vector output_norm_;
   std::vector<Rope> ropes_;

@@ -51,6 +51,7 @@ class DecoderLoader {
     for (int i = 0; i < c.n_layers(); ++i) decoder->layers_.push_back(TRY(layer(c, i)));
     TRY(all_used());
     decoder->weight_bytes_ = weight_bytes_;
+    if (!plan_) TRY(set_bits(*decoder));
     return decoder;
   }
 
@@ -87,6 +88,18 @@ class DecoderLoader {
       return fail(Code::kInvalidArgument, "context {}: this model was made for at most {} positions", options_.context,
                   most);
     decoder.context_ = options_.context > 0 ? options_.context : std::min(kDefaultContext, most);
+    return {};
+  }
+
+  Result<void> set_bits(Decoder& decoder) const {
+    if (options_.bits != 4 && options_.bits != 8)
+      return fail(Code::kInvalidArgument, "precision {}: it is 8 or 4 bits", options_.bits);
+    if (options_.bits == 4 && !decoder.has_low_planes())
+      return fail(Code::kInvalidArgument,
+                  "precision 4: the model has no low planes that could be left out; only matrices "
+                  "of type I8 do (make them with `hearth quantize --type i8`)");
+    decoder.bits_.assign(static_cast<size_t>(decoder.n_units()), 8);
+    for (int unit = 0; unit < decoder.n_units(); ++unit) decoder.set_bits(unit, options_.bits);
     return {};
   }
 

@@ -10,11 +10,13 @@
 
 namespace hearth {
 
-// Memory for the weights as the backend lays them out and for the keys and values of full contexts.
+// Memory for the weights as the backend lays them out and for the keys and values of full contexts; and what of the weights
+// is read for each token that is generated, by how much less at 4 bits (nested matrices, tensor/panel.h).
 struct MemoryPlan {
   std::string family;
   int context = 0, context_max = 0;
   uint64_t weight_bytes = 0, kv_bytes = 0;
+  uint64_t token_bytes = 0, token_low_bytes = 0;
 };
 
 // `context` 0: 4096, or the model's maximum if that is less. `sequences`: how many contexts.

@@ -56,6 +56,8 @@ class CpuWeight final : public Weight {
   [[nodiscard]] int64_t cols() const override { return cols_; }
   [[nodiscard]] int slices() const override { return slices_; }
   [[nodiscard]] int64_t bytes() const override { return slices_ * slice_bytes(); }
+  [[nodiscard]] bool has_low() const override { return type_->panel.has_low; }
+  void read_low(bool on) override { format_ = on ? type_->panel : type_->panel.high(); }
   [[nodiscard]] const PanelFormat& format() const { return format_; }
   [[nodiscard]] int64_t n_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   [[nodiscard]] int64_t panel_bytes() const { return format_.panel_bytes(cols_); }
