@@ -14,7 +14,8 @@ constexpr int kSpareSequences = 16;
 
 }  // namespace
 
-Engine::Engine(Model model, const EngineOptions& options) : model_(std::move(model)), options_(options) {}
+Engine::Engine(Model model, const EngineOptions& options)
+    : model_(std::move(model)), options_(options), precision_(model_.decoder->precision()) {}
 
 Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions& options) {
   constexpr int kParallelMax = 256;
@@ -85,6 +86,20 @@ Result<void> Engine::check_deadline(const Request& request) const {
   return fail(Code::kBusy,
               "the deadline is in {:.3f} s, the answer would take about {:.3f} s ({} tokens to read, {} to write)",
               *request.deadline_seconds, estimate, rows, tokens);
+}
+
+Result<void> Engine::set_precision(std::vector<int> bits) {
+  if (!options_.may_switch_precision)
+    return fail(Code::kInvalidArgument, "the precision is fixed; it can be switched with --precision auto");
+  if (!model_.decoder->has_low_planes())
+    return fail(Code::kInvalidArgument, "the model has no low planes: it has one precision");
+  const auto units = static_cast<size_t>(model_.decoder->n_units());
+  if (bits.size() == 1) bits.resize(units, bits.front());
+  if (bits.size() != units || !std::ranges::all_of(bits, [](int each) { return each == 4 || each == 8; }))
+    return fail(Code::kInvalidArgument, "a precision is 8 or 4 bits for all, or for each of {} units", units);
+  const std::scoped_lock lock(mutex_);
+  wanted_bits_ = std::move(bits);
+  return {};
 }
 
 EngineStats Engine::stats() const {

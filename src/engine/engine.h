@@ -27,9 +27,10 @@ class TokenMasks;
 struct EngineOptions {
   int parallel = 1;  // sequences at once
   KvType kv_type = KvType::kF16;
-  int queue_max = 64;     // requests waiting; more are refused with kBusy
-  int prefill_max = 512;  // rows of one chunk of prompts
-  int kept_max = 64;      // finished sequences kept for prompts that begin as they do
+  int queue_max = 64;                 // requests waiting; more are refused with kBusy
+  int prefill_max = 512;              // rows of one chunk of prompts
+  int kept_max = 64;                  // finished sequences kept for prompts that begin as they do
+  bool may_switch_precision = false;  // set_precision() is allowed: answers then depend on when it is called
   // Where their state goes when memory or the engine ends; null: nowhere. Needs a digest that tells the model from others.
   std::shared_ptr<StateCache> state_cache{};
   std::string model_digest{};
@@ -57,6 +58,11 @@ class Engine {
   // cannot be met; with the estimate).
   Result<std::unique_ptr<Stream>> submit(Request request);
 
+  // Bits of the model's nested matrices, 8 or 4: one for all, or one for each unit (Decoder::set_bits). From any thread; holds
+  // from the next step on. State computed at another precision is not gone on from, but that of requests that run.
+  // kInvalidArgument if the options do not allow it or the model has no low planes.
+  Result<void> set_precision(std::vector<int> bits);
+
   [[nodiscard]] const Model& model() const { return model_; }
   [[nodiscard]] EngineStats stats() const;
 
@@ -67,6 +73,7 @@ class Engine {
     SequenceId sequence;
     std::string tenant;
     std::shared_ptr<const Adapter> adapter;
+    std::string precision;
     std::vector<Token> tokens;
   };
   struct Tenant {
@@ -94,7 +101,7 @@ class Engine {
   Prefix longest_prefix(const Active& active) const;
   Result<SequenceId> open_sequence();
   int resume_from_disk(Active& active, int length);
-  [[nodiscard]] StateOwner state_owner(const std::string& tenant) const;
+  [[nodiscard]] StateOwner state_owner(const std::string& tenant, const std::string& precision) const;
   void save(const Kept& kept, bool wait) const;
   bool release_kept(size_t index, bool save_state = true);
   bool spill_parked();
@@ -102,6 +109,8 @@ class Engine {
   Result<void> check_deadline(const Request& request) const;
   void keep_or_release(Active& active);
   void retire_finished();
+
+  void switch_precision();
 
   // engine_step.cc
   void step();
@@ -133,11 +142,13 @@ class Engine {
   std::map<std::string, Tenant, std::less<>> tenants_;  // those with requests
   EngineStats stats_;
   uint64_t arrivals_ = 0;
-  int64_t rows_ahead_[3] = {};  // tokens of prompts that wait in running sequences, per class
+  std::vector<int> wanted_bits_;  // empty: as they are
+  int64_t rows_ahead_[3] = {};    // tokens of prompts that wait in running sequences, per class
 
   // The engine thread's alone.
   std::vector<std::unique_ptr<Active>> active_, parked_;
   std::vector<Kept> kept_;  // least recently used first
+  std::string precision_;   // Decoder::precision()
   size_t turn_ = 0;
   Pace pace_;
   struct Ran {  // a sequence's part of the step

@@ -29,6 +29,7 @@ struct Engine::Active {
   std::optional<Constraint> constraint;  // of a request with a grammar
   uint64_t arrival = 0;
   SequenceId sequence = -1;
+  std::string precision;           // at which all of its state was computed; empty: at several
   std::vector<std::byte> spilled;  // the sequence's state, while it is parked and has no pages
   std::vector<Token> tokens;       // prompt and answer
   std::string held;                // text that may be the beginning of a stop text

@@ -49,6 +49,7 @@ bool Engine::take_requests(std::stop_token stop) {
     if (active_.empty() && parked_.empty()) wake_.wait(lock, stop, [&] { return !queue_.empty(); });
   }
   if (stop.stop_requested()) return false;
+  switch_precision();
   while (auto active = choose_next()) {
     const bool was_parked = active->admitted != EngineClock::time_point{};
     if (auto started = was_parked ? resume(*active) : admit(*active); started) {
@@ -62,6 +63,21 @@ bool Engine::take_requests(std::stop_token stop) {
     leave_tenant(active->request.tenant);
   }
   return true;
+}
+
+// Between steps. Sequences under way go on; what they have computed so far is of no use to others.
+void Engine::switch_precision() {
+  std::vector<int> bits;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (wanted_bits_.empty()) return;
+    bits.swap(wanted_bits_);
+  }
+  for (size_t unit = 0; unit < bits.size(); ++unit) model_.decoder->set_bits(static_cast<int>(unit), bits[unit]);
+  precision_ = model_.decoder->precision();
+  for (const auto* list : {&active_, &parked_})
+    for (const auto& active : *list)
+      if (active->precision != precision_) active->precision.clear();
 }
 
 // The next to run of those who wait and those who are parked, if there is a place or one can be made; null if not. Those who gave up or
@@ -110,6 +126,7 @@ bool Engine::worth_waiting(const Active& active) const {
   for (const auto& other : active_) {
     if (other->request.tenant != active.request.tenant || other->request.adapter != active.request.adapter) continue;
     if (other->finished || other->request.request_class > active.request.request_class) continue;
+    if (other->precision != precision_) continue;
     if (other->waiting(*store_) <= 1) continue;
     const int common = common_prefix(other->request.prompt, active.tokens);
     if (common > store_->length(other->sequence)) soon = std::max(soon, common);
@@ -123,14 +140,15 @@ Engine::Prefix Engine::longest_prefix(const Active& active) const {
   const int most = static_cast<int>(active.tokens.size()) - 1;  // the last token runs again, for its logits
   for (size_t i = 0; i < kept_.size(); ++i) {
     const Kept& kept = kept_[i];
-    if (kept.tenant != active.request.tenant || kept.adapter != active.request.adapter) continue;
+    if (kept.tenant != active.request.tenant || kept.adapter != active.request.adapter || kept.precision != precision_)
+      continue;
     const int length = std::min(most, common_prefix(kept.tokens, active.tokens));
     if (length > best.length) best = {kept.sequence, length, static_cast<int>(i)};
   }
   for (const auto* list : {&active_, &parked_})
     for (const auto& other : *list) {
       if (other->sequence < 0 || other->request.tenant != active.request.tenant ||
-          other->request.adapter != active.request.adapter)
+          other->request.adapter != active.request.adapter || other->precision != precision_)
         continue;
       const int length = std::min({most, store_->length(other->sequence), common_prefix(other->tokens, active.tokens)});
       if (length > best.length) best = {other->sequence, length, -1};
@@ -148,6 +166,7 @@ Result<SequenceId> Engine::open_sequence() {
 Result<void> Engine::admit(Active& active) {
   active.admitted = EngineClock::now();
   active.usage.queue_seconds = seconds(active.admitted - active.submitted);
+  active.precision = precision_;
   const Prefix prefix = longest_prefix(active);
   int reached = 0;
   if (prefix.kept >= 0 &&
@@ -186,7 +205,7 @@ Result<void> Engine::resume(Active& active) {
 // Takes the state of a prompt's beginning from disk if it is much longer than what there is in memory. Returns the tokens reached.
 int Engine::resume_from_disk(Active& active, int length) {
   if (!options_.state_cache || active.request.adapter) return length;
-  const StateOwner owner = state_owner(active.request.tenant);
+  const StateOwner owner = state_owner(active.request.tenant, precision_);
   const StateCache::Found found = options_.state_cache->longest_prefix(owner, active.tokens);
   if (found.length < length + kWorthDisk) return length;
   const auto loaded = options_.state_cache->load(owner, found.name);
@@ -200,13 +219,15 @@ int Engine::resume_from_disk(Active& active, int length) {
   return reached;
 }
 
-StateOwner Engine::state_owner(const std::string& tenant) const {
-  return {tenant, fmt::format("{} {}", options_.model_digest, name(store_->kv_type()))};
+StateOwner Engine::state_owner(const std::string& tenant, const std::string& precision) const {
+  // The whole of a model is not named: so it is called what it was before there was less.
+  return {tenant, fmt::format("{} {}{}{}", options_.model_digest, name(store_->kv_type()), precision == "8" ? "" : " ",
+                              precision == "8" ? "" : precision)};
 }
 
 void Engine::save(const Kept& kept, bool wait) const {
   if (!options_.state_cache || kept.adapter || static_cast<int>(kept.tokens.size()) < kWorthDisk) return;
-  StateOwner owner = state_owner(kept.tenant);
+  StateOwner owner = state_owner(kept.tenant, kept.precision);
   if (options_.state_cache->has(owner, kept.tokens)) return;
   auto state = store_->export_state(kept.sequence, 0, model_.decoder->config().n_layers());
   if (state) options_.state_cache->keep(std::move(owner), kept.tokens, std::move(*state), wait);
@@ -246,9 +267,10 @@ void Engine::keep_or_release(Active& active) {
   const auto begins_with = [](std::span<const Token> whole, std::span<const Token> part) {
     return part.size() <= whole.size() && std::ranges::equal(whole.first(part.size()), part);
   };
-  bool there = active.tokens.empty();
+  bool there = active.tokens.empty() || active.precision.empty();
   for (size_t i = 0; i < kept_.size() && !there;) {
-    const bool related = kept_[i].tenant == active.request.tenant && kept_[i].adapter == active.request.adapter;
+    const bool related = kept_[i].tenant == active.request.tenant && kept_[i].adapter == active.request.adapter &&
+                         kept_[i].precision == active.precision;
     there = related && begins_with(kept_[i].tokens, active.tokens);
     if (related && !there && begins_with(active.tokens, kept_[i].tokens))
       release_kept(i, false);
@@ -257,7 +279,8 @@ void Engine::keep_or_release(Active& active) {
   }
   if (there || options_.kept_max == 0) return store_->release(active.sequence);
   if (static_cast<int>(kept_.size()) >= options_.kept_max) release_kept(0);
-  kept_.push_back({active.sequence, active.request.tenant, active.request.adapter, std::move(active.tokens)});
+  kept_.push_back({active.sequence, active.request.tenant, active.request.adapter, std::move(active.precision),
+                   std::move(active.tokens)});
 }
 
 void Engine::retire_finished() {

@@ -8,7 +8,9 @@
 #include <fstream>
 #include <future>
 #include <set>
+#include <thread>
 
+#include "model/golden_models.h"
 #include "support/test_folder.h"
 #include "text/grammar.h"
 
@@ -80,6 +82,89 @@ TEST(Engine, TheNextTurnOfAConversationReusesItsStateAndAnswersTheSame) {
   EXPECT_GT(two.last.usage.cached_tokens, 20);
   const auto fresh = make_engine({.parallel = 1});
   EXPECT_EQ(read(*fresh->submit(next).value()).tokens, two.tokens) << "a cached prefix changes nothing";
+}
+
+// The random model with matrices of two planes, from its pack.
+Result<Model> load_nested_model(const std::filesystem::path& folder, int bits = 8) {
+  const std::filesystem::path path = folder / "nested.pack";
+  if (!std::filesystem::exists(path)) {
+    std::vector<std::vector<std::byte>> memory;
+    TRY(write_pack(encoded(open_checkpoint(kGoldenFolder / "llama/model.gguf").value(), info(Type::kI8), memory), path,
+                   1));
+  }
+  return load_model(path, create_backend("cpu", {.n_threads = 2, .isa = {}}).value(),
+                    {.context = kContext, .rows_max = 0, .progress = {}, .bits = bits});
+}
+
+const std::string kLongText = "A LONG BEGINNING OF A CONVERSATION ABOUT SHIPS AND THE SEA, MORE THAN A PAGE OF IT.";
+
+// State of one precision under tokens of another would be an answer that no precision gives.
+TEST(EnginePrecision, WhatOnePrecisionComputedIsNotGoneOnFromAtAnother) {
+  const TestFolder folder;
+  const auto engine = Engine::create(load_nested_model(folder.path()).value(), {.may_switch_precision = true}).value();
+  const auto fixed = Engine::create(load_nested_model(folder.path(), 4).value(), {}).value();
+  const auto ask = [&](Engine& of) { return read(*of.submit(request(of, kLongText, 12)).value()); };
+  const Answer at_8 = ask(*engine);
+  ASSERT_EQ(message(engine->set_precision({4})), "");
+  const Answer at_4 = ask(*engine);
+  EXPECT_EQ(at_4.last.usage.cached_tokens, 0);
+  EXPECT_EQ(at_4.tokens, ask(*fixed).tokens);
+  ASSERT_EQ(message(engine->set_precision({8})), "");
+  const Answer again = ask(*engine);
+  EXPECT_GT(again.last.usage.cached_tokens, 20) << "what was kept at 8 bits is there still";
+  EXPECT_EQ(again.tokens, at_8.tokens);
+}
+
+TEST(EnginePrecision, AnAnswerUnderWayGoesOnAndLeavesNothingToOthers) {
+  const TestFolder folder;
+  const auto engine = Engine::create(load_nested_model(folder.path()).value(), {.may_switch_precision = true}).value();
+  auto stream = engine->submit(request(*engine, kLongText, 60)).value();
+  stream->next();
+  // From any thread, as often as it likes, between any two tokens.
+  std::jthread other([&](const std::stop_token& stop) {
+    for (int bits = 4; !stop.stop_requested(); bits = 12 - bits) EXPECT_EQ(message(engine->set_precision({bits})), "");
+  });
+  EXPECT_EQ(read(*stream).last.usage.completion_tokens, 60);
+  other.request_stop();
+  other.join();
+  ASSERT_EQ(message(engine->set_precision({8})), "");
+  const Answer after = read(*engine->submit(request(*engine, kLongText, 12)).value());
+  const auto fresh = Engine::create(load_nested_model(folder.path()).value(), {}).value();
+  EXPECT_EQ(after.tokens, read(*fresh->submit(request(*fresh, kLongText, 12)).value()).tokens);
+}
+
+TEST(EnginePrecision, IsFixedUnlessAskedForAndChecked) {
+  const TestFolder folder;
+  const auto fixed = Engine::create(load_nested_model(folder.path()).value(), {}).value();
+  EXPECT_NE(message(fixed->set_precision({4})).find("--precision auto"), std::string::npos);
+  const auto plain = make_engine({.may_switch_precision = true});
+  EXPECT_NE(message(plain->set_precision({4})).find("no low planes"), std::string::npos);
+  const auto engine = Engine::create(load_nested_model(folder.path()).value(), {.may_switch_precision = true}).value();
+  for (const std::vector<int>& bits : {std::vector<int>{}, {5}, {4, 8}, std::vector<int>(99, 4)})
+    EXPECT_EQ(engine->set_precision(bits).error().code, Code::kInvalidArgument);
+  std::vector<int> each(static_cast<size_t>(engine->model().decoder->n_units()), 4);
+  each.front() = 8;
+  EXPECT_EQ(message(engine->set_precision(each)), "");
+}
+
+// Saved states outlive the run, and the next may be at another precision.
+TEST(EnginePrecision, SavedStatesAreOfOnePrecision) {
+  const TestFolder folder, states;
+  const Key key = Key::from_bytes(std::vector<std::byte>(Key::kBytes, std::byte{7})).value();
+  const auto ask = [&](int bits) {
+    const std::shared_ptr<StateCache> cache = StateCache::open(states.path(), key, 1 << 30).value();
+    const auto engine =
+        Engine::create(load_nested_model(folder.path(), bits).value(), {.state_cache = cache, .model_digest = "m"})
+            .value();
+    return read(*engine->submit(request(*engine, kLongText + kLongText, 8)).value());
+  };
+  const Answer at_8 = ask(8);
+  EXPECT_EQ(at_8.last.usage.cached_tokens, 0);
+  EXPECT_EQ(ask(4).last.usage.cached_tokens, 0);
+  EXPECT_GT(ask(4).last.usage.cached_tokens, 100);
+  const Answer again = ask(8);
+  EXPECT_GT(again.last.usage.cached_tokens, 100);
+  EXPECT_EQ(again.tokens, at_8.tokens);
 }
 
 TEST(Engine, CancelledAndDroppedRequestsFreeTheirPlace) {

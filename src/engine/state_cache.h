@@ -26,7 +26,7 @@ namespace hearth {
 // What state depends on besides the tokens. States of different owners never meet, not even by their names.
 struct StateOwner {
   std::string tenant;
-  std::string model;  // digest, KV type and adapter
+  std::string model;  // digest, KV type and precision
 };
 
 // How many tokens two prompts begin with alike.
