@@ -39,7 +39,9 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   Model model = TRY(load(options.model));
   const Adapters adapters = TRY(load_adapters(options.model, model, false));
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
-  return Engine::create(std::move(model), {.parallel = 1, .kv_type = kv_type});
+  return Engine::create(
+      std::move(model),
+      {.parallel = 1, .kv_type = kv_type, .may_switch_precision = may_switch_precision(options.model)});
 }
 
 Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question) {

@@ -128,6 +128,7 @@ void print_json(const BenchOptions& options, std::span<const Measured> results, 
                     {"runs", boost::json::value_from(each.tokens_per_second)}});
   const boost::json::object out{{"model", options.model.model},
                                 {"backend", model.backend->describe()},
+                                {"precision", model.decoder->precision()},
                                 {"results", rows},
                                 {"weight_bytes", model.decoder->weight_bytes()},
                                 {"peak_rss_bytes", peak_rss_bytes()},

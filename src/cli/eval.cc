@@ -158,6 +158,7 @@ Result<void> eval(EvalOptions& options) {
   if (!options.reference.empty()) {
     ModelOptions other = options.model;
     other.model = options.reference;
+    other.precision = "8";
     reference.emplace(TRY(Evaluated::create(other)));
     const int a = ours.model().decoder->config().n_vocab, b = reference->model().decoder->config().n_vocab;
     if (a != b)

@@ -75,9 +75,11 @@ json::object shares_json(const std::map<std::string, Share>& shares) {
 
 json::value memory_json(const Result<MemoryPlan>& memory) {
   if (!memory) return json::object{{"error", memory.error().message}};
-  return json::object{{"family", memory->family},           {"context", memory->context},
-                      {"context_max", memory->context_max}, {"weight_bytes", memory->weight_bytes},
-                      {"kv_bytes", memory->kv_bytes},       {"total_bytes", memory->weight_bytes + memory->kv_bytes}};
+  return json::object{
+      {"family", memory->family},           {"context", memory->context},
+      {"context_max", memory->context_max}, {"weight_bytes", memory->weight_bytes},
+      {"kv_bytes", memory->kv_bytes},       {"total_bytes", memory->weight_bytes + memory->kv_bytes},
+      {"token_bytes", memory->token_bytes}, {"token_bytes_at_4_bits", memory->token_bytes - memory->token_low_bytes}};
 }
 
 std::string_view format_name(const Checkpoint& checkpoint) {
@@ -91,10 +93,14 @@ std::vector<std::string> share_row(const std::string& name, const Share& share) 
 
 std::string memory_text(const Result<MemoryPlan>& memory) {
   if (!memory) return fmt::format("memory: cannot be planned: {}\n", memory.error().message);
-  return fmt::format(
+  std::string text = fmt::format(
       "memory: {} for weights + {} for keys and values of {} positions = {} (family {}, at most {} positions)\n",
       human_memory(memory->weight_bytes), human_memory(memory->kv_bytes), memory->context,
       human_memory(memory->weight_bytes + memory->kv_bytes), memory->family, memory->context_max);
+  if (memory->token_bytes > 0) text += fmt::format("each token reads {} of weights", human_memory(memory->token_bytes));
+  if (memory->token_low_bytes > 0)
+    text += fmt::format(", at 4 bits (--precision 4) {}", human_memory(memory->token_bytes - memory->token_low_bytes));
+  return text + "\n";
 }
 
 }  // namespace

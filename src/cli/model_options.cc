@@ -16,6 +16,12 @@ void declare_model_options(CLI::App& app, ModelOptions& options) {
                  "Positions a conversation may have (default: 4096, or the model's maximum if less)")
       ->check(CLI::Range(1, 1 << 24));
   app.add_option("--kv-type", options.kv_type, "How keys and values are kept: f16 or i8")->capture_default_str();
+  app.add_option(
+         "--precision", options.precision,
+         "Bits of a model with matrices of two planes (I8): 8; 4, which reads half as many bytes; auto, so that "
+         "it may be switched while it runs (then answers depend on when)")
+      ->check(CLI::IsMember({"8", "4", "auto"}))
+      ->capture_default_str();
   app.add_option("--backend", options.backend,
                  "What computes: cpu, or reference (slow, the definition of every result)")
       ->capture_default_str();
@@ -63,6 +69,7 @@ Result<Model> load_path(const ModelOptions& options, const Store& store, const s
                     {.context = options.context,
                      .rows_max = 0,
                      .progress = progress("loading " + label),
+                     .bits = options.precision == "4" ? 4 : 8,
                      .adapter_rank_max = options.adapters.empty() ? 0 : kAdapterRankMax},
                     {.cache = cache ? &*cache : nullptr,
                      .n_threads = n_threads,
@@ -113,6 +120,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     loaded->adapters = TRY(load_adapters(options, model, true));
     EngineOptions own = engine;
     own.model_digest = source.digest;
+    own.may_switch_precision = may_switch_precision(options);
     loaded->engine = TRY(Engine::create(std::move(model), own));
     return loaded;
   };

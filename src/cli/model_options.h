@@ -20,18 +20,20 @@ struct ModelOptions {
   std::string model = "default";
   int n_threads = 0;  // 0: HEARTH_THREADS, or one per physical core
   int context = 0;    // 0: 4096, or what the model can if that is less
-  std::string kv_type = "f16";
+  std::string kv_type = "f16", precision = "8";
   std::string backend = "cpu";
   bool no_cache = false;
   std::vector<std::string> adapters{};  // "NAME=FILE"
 };
 
-// Declares --threads, --context, --kv-type, --backend and --no-cache; MODEL itself is each command's.
+// Declares --threads, --context, --kv-type, --precision, --backend and --no-cache; MODEL itself is each command's.
 void declare_model_options(CLI::App& app, ModelOptions& options);
 
 // MODEL without the folders of a path, for people to read.
 std::string short_name(const ModelOptions& options);
 Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options);
+// Whether an engine's precision may be switched while it runs.
+inline bool may_switch_precision(const ModelOptions& options) { return options.precision == "auto"; }
 // Finds MODEL and loads it, with progress on stderr when it takes long.
 Result<Model> load(const ModelOptions& options);
 // Declares --adapter.
