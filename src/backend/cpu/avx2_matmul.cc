@@ -39,6 +39,8 @@ struct Codes {
   static constexpr int kBlocks = F.blocks_per_group();
   static constexpr bool kSuper = F.has_super();
   static constexpr bool kHasZero = kZero != 0;
+  // One scale for the group, and many widened sums: scaled once, as int32, instead of each as it is widened.
+  static constexpr bool kScaledLast = kSuper && kBlocks == 1 && kAdds <= 2;
 };
 
 // A group expanded to bytes: 8 vectors of codes, then what the format has of: scales of the blocks as int16 pairs, -zero
@@ -180,7 +182,7 @@ struct Tile {
     }
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
-      const Ints factor = scale(p, F.block == 16 ? first / 4 : 0);
+      const Ints factor = Code::kScaledLast ? _mm256_set1_epi16(1) : scale(p, F.block == 16 ? first / 4 : 0);
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
         const Ints wide = _mm256_madd_epi16(sum[p][c], factor);
@@ -211,6 +213,11 @@ struct Tile {
     for (int p = 0; p < P; ++p) {
       Ints zero{};
       if constexpr (Code::kHasZero) zero = zeros(p);
+      if constexpr (Code::kScaledLast) {
+        const Ints wide = _mm256_srai_epi32(scale(p, 0), 16);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) isum[p][c] = _mm256_mullo_epi32(isum[p][c], wide);
+      }
       const Factors factor = Code::kSuper ? Factors{} : factors(at[p]);
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
