@@ -81,6 +81,14 @@ class LayerSocket : public Socket, public std::enable_shared_from_this<LayerSock
         stream_, asio::buffer(bytes.data(), bytes.size()),
         [self = this->shared_from_this(), done = std::move(done)](const error_code& error, size_t) { done(!error); });
   }
+  void when_lost(std::function<void()> lost) override {
+    if constexpr (std::is_same_v<Layer, Stream>) {
+      stream_.async_wait(Stream::wait_error,
+                         [self = this->shared_from_this(), lost = std::move(lost)](const error_code&) { lost(); });
+    } else {  // TLS has a word for the end of a connection, and no use for half of one
+      asio::post(stream_.get_executor(), std::move(lost));
+    }
+  }
   void finish(std::function<void()> done) override {
     if constexpr (std::is_same_v<Layer, Stream>) {
       error_code ignored;

@@ -33,6 +33,9 @@ class Socket {
   virtual void read_some(std::span<char> into, std::function<void(size_t)> done) = 0;
   // All of the bytes, which stay until `done`. One at a time; reading goes on meanwhile.
   virtual void write(std::string_view bytes, std::function<void(bool)> done) = 0;
+  // After read_some gave 0: calls once the other side is gone for good. One that only sends no more is not, as far as can be
+  // seen: an end shows when something sent to it is refused.
+  virtual void when_lost(std::function<void()> lost) = 0;
   // The polite end: tells the other side that nothing more comes and drops what it still sends (a connection that is closed
   // with unread bytes takes the last answer with it). `done` when it has closed, too; may take for ever.
   virtual void finish(std::function<void()> done) = 0;

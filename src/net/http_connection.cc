@@ -55,7 +55,7 @@ void HttpConnection::time_out() {
 
 void HttpConnection::read() {
   // While an answer is on its way reading goes on, for that shows when the client goes.
-  if (reading_ || phase_ == Phase::kClosing || phase_ == Phase::kClosed) return;
+  if (reading_ || ended_ || phase_ == Phase::kClosing || phase_ == Phase::kClosed) return;
   if (input_.size() >= limits::kHttpPipelineBytes) return;
   reading_ = true;
   socket_->read_some(chunk_, [self = shared_from_this()](size_t bytes) {
@@ -66,10 +66,22 @@ void HttpConnection::read() {
 
 void HttpConnection::take_input(size_t bytes) {
   if (phase_ == Phase::kClosing || phase_ == Phase::kClosed) return;
-  if (bytes == 0) return close();
+  if (bytes == 0) return take_end();
   input_.append(chunk_.data(), bytes);
   advance();
   read();
+}
+
+// Whoever has asked and only shut down its side of the connection still gets its answer; whoever has gone refuses what is sent, so
+// something harmless is, where the answer has not begun.
+void HttpConnection::take_end() {
+  if (phase_ != Phase::kBusy) return close();
+  ended_ = true;
+  socket_->when_lost([self = shared_from_this()] { self->close(); });
+  if (answer_ && answer_->awaited() && !reader_.http_1_0()) {
+    out_ += "HTTP/1.1 102 Processing\r\n\r\n";
+    write_out();
+  }
 }
 
 void HttpConnection::advance() {
@@ -164,6 +176,7 @@ void HttpConnection::answered() {
   if (close_after_ || host_.draining) return finish();
   enter(Phase::kIdle);
   advance();
+  if (ended_ && (phase_ == Phase::kIdle || phase_ == Phase::kHead || phase_ == Phase::kBody)) return finish();
   read();
 }
 

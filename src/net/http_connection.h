@@ -43,6 +43,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void time_out();
   void read();
   void take_input(size_t bytes);
+  void take_end();
   void advance();
   void dispatch();
   void refuse(int status, std::string_view message);
@@ -60,7 +61,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::unique_ptr<LoopTimer> read_timer_, write_timer_;
   std::array<char, 16 << 10> chunk_;
   std::string input_;  // read, not yet taken by the reader
-  bool reading_ = false;
+  bool reading_ = false, ended_ = false;  // a read runs; the client sends no more
   std::shared_ptr<ServerAnswer::Output> answer_;  // of the request that runs
   std::string out_;                               // on its way
   size_t out_sent_ = 0;

@@ -221,6 +221,43 @@ TEST(HttpServerTest, H6_ClientThatGoesWhileItsAnswerIsMadeIsNoticed) {
   }
 }
 
+// As `printf ... | nc` does.
+TEST(HttpServerTest, ClientThatSendsNoMoreStillGetsItsAnswers) {
+  Arrival<std::shared_ptr<HttpExchange>> arrived;
+  const auto server = serve([&](const std::shared_ptr<HttpExchange>& exchange) { arrived.set(exchange); });
+  for (const bool streamed : {false, true}) {
+    RawClient client(server->ports()[0]);
+    client.send(std::string(kGet) + std::string(kGet));
+    client.send_no_more();
+    std::string expected;
+    for (const char* text : {"one", "two"}) {
+      const auto exchange = arrived.wait();
+      if (streamed) {
+        exchange->begin(200, "text/plain");
+        exchange->write(text);
+        exchange->end();
+      } else {
+        exchange->reply(200, "text/plain", text);
+      }
+      const std::string answer = client.read_until(streamed ? "0\r\n\r\n" : text);
+      EXPECT_TRUE(answer.contains("HTTP/1.1 200 OK\r\n") && answer.contains(text)) << answer;
+    }
+    EXPECT_TRUE(client.closed());
+  }
+}
+
+TEST(HttpServerTest, H6_ClientThatClosesWhileItWaitsIsNoticed) {
+  Arrival<std::shared_ptr<HttpExchange>> arrived;
+  const auto server = serve([&](const std::shared_ptr<HttpExchange>& exchange) { arrived.set(exchange); });
+  RawClient client(server->ports()[0]);
+  client.send(kGet);
+  const auto exchange = arrived.wait();
+  Arrival<bool> gone;
+  exchange->on_gone([&] { gone.set(true); });
+  client.close();  // in good order, without a reset
+  EXPECT_TRUE(gone.wait());
+}
+
 TEST(HttpServerTest, ForgottenExchangeIsAnsweredAndAHalfAnswerIsCut) {
   const auto server = serve([](const std::shared_ptr<HttpExchange>& exchange) {
     if (exchange->request().path == "/throw") throw std::runtime_error("a bug");
@@ -263,16 +300,22 @@ TEST(HttpServerTest, H5_ClientThatSendsSlowlyIsCut) {
   HttpServerOptions options;
   options.head_time = options.body_time = options.idle_time = 20ms;
   const auto server = serve(echo, options);
+  // On a busy machine a connection may be cut before its first byte is sent, and gets no answer: then once more.
+  const auto answer_to = [&](RawClient& client, std::string_view bytes) {
+    for (;;) {
+      client = RawClient(server->ports()[0]);
+      client.send(bytes);
+      if (std::string answer = client.read_answer(); !answer.empty()) return status_of(answer);
+    }
+  };
+  RawClient client(server->ports()[0]);
+  EXPECT_TRUE(client.closed()) << "says nothing at all";
   for (const char* begin : {"GET / HT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab"}) {
-    RawClient client(server->ports()[0]);
-    client.send(begin);
-    EXPECT_EQ(status_of(client.read_answer()), 408) << begin;
+    EXPECT_EQ(answer_to(client, begin), 408) << begin;
     EXPECT_TRUE(client.closed());
   }
-  EXPECT_TRUE(RawClient(server->ports()[0]).closed()) << "says nothing at all";
-  RawClient idle(server->ports()[0]);
-  idle.ask(kGet);
-  EXPECT_TRUE(idle.closed());
+  EXPECT_EQ(answer_to(client, kGet), 200);
+  EXPECT_TRUE(client.closed()) << "asks nothing more";
 }
 
 TEST(HttpServerTest, ConnectionsAreCountedPerPeerAndAnIdleOneGivesWay) {

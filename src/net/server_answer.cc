@@ -184,6 +184,11 @@ ServerAnswer::Output::Fetched ServerAnswer::Output::fetch() {
   return {.bytes = std::exchange(bytes_, {}), .complete = ended_, .close = close_, .cut = cut_};
 }
 
+bool ServerAnswer::Output::awaited() {
+  const std::scoped_lock lock(mutex_);
+  return !begun_;
+}
+
 void ServerAnswer::Output::gone() { finish(true); }
 void ServerAnswer::Output::sent() { finish(false); }
 

@@ -50,6 +50,8 @@ class ServerAnswer final : public HttpExchange, public std::enable_shared_from_t
       bool cut = false;       // close at once: the client is too slow, or the answer was given up half way
     };
     Fetched fetch();
+    // Nothing of it is there yet.
+    [[nodiscard]] bool awaited();
     // The client has gone (or was cut).
     void gone();
     // Everything has gone out.

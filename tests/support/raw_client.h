@@ -66,6 +66,8 @@ class RawClient {
   }
   // True when the server has closed and nothing is left to read.
   bool closed() { return read_until("").empty(); }
+  void send_no_more() { ::shutdown(socket_.get(), SHUT_WR); }
+  void close() { socket_ = Descriptor(); }
   void reset() {  // goes without a word
     const linger hard{1, 0};
     ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
