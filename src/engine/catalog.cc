@@ -222,14 +222,14 @@ Result<void> Catalog::make_room(const std::shared_ptr<Slot>& slot, int64_t bytes
 bool Catalog::unload(std::string_view asked) {
   const auto source = library_->find(asked);
   const std::string_view name = source ? std::string_view(source->name) : asked;  // it may be gone from the store
-  const std::scoped_lock lock(shared_->mutex);
+  std::unique_lock lock(shared_->mutex);
   bool found = false;
   for (const auto& slot : shared_->slots) {
     if (slot->source.name != name) continue;
     slot->keep_alive = KeepAlive(0);
     found = true;
   }
-  if (found) shared_->note_change();
+  if (found) shared_->put_out_expired(lock);
   return found;
 }
 

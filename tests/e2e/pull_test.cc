@@ -130,7 +130,7 @@ TEST_F(PullTest, KilledInTheMiddleItContinuesWhereItWas) {
   {
     Program first(command({"pull", server.url("/m.gguf")}), environment());
     std::error_code error;
-    for (int i = 0; i < 2000 && (!fs::exists(part, error) || fs::file_size(part, error) < 250'000); ++i) {
+    while (!fs::exists(part, error) || fs::file_size(part, error) < 250'000) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     first.signal(SIGKILL);
@@ -152,8 +152,7 @@ TEST_F(PullTest, CtrlCStopsInGoodOrder) {
     serve_file(asked, to, content_, faults);
   });
   Program pull(command({"pull", server.url("/m.gguf")}), environment());
-  for (int i = 0; i < 2000 && server.requests().empty(); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  while (server.requests().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   pull.signal(SIGINT);
   const ProgramResult stopped = pull.wait();
   EXPECT_EQ(stopped.exit_code, 130);

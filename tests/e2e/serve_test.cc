@@ -148,7 +148,8 @@ TEST_F(ServeTest, ABatchThatIsKilledGoesOnAndAnswersEveryLineOnce) {
   EXPECT_TRUE(test::run_program(arguments(whole), environment).err.contains("1 of 61 lines failed"));
   for (int round = 0; round < 4; ++round) {
     const Program program(arguments(killed), environment);
-    while (!std::filesystem::exists(killed + journal)) std::this_thread::yield();
+    while (!std::filesystem::exists(killed + journal) && program.running())
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     std::this_thread::sleep_for(std::chrono::milliseconds(30 * round));  // somewhere else each time
     program.signal(SIGKILL);
   }

@@ -54,6 +54,12 @@ void Program::signal(int number) const {
   if (pid_ > 0) ::kill(pid_, number);
 }
 
+bool Program::running() const {
+  siginfo_t info{};
+  return pid_ > 0 && ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == 0;
+}
+
 std::string Program::err() const { return read_whole(folder_ + "/err"); }
 
 ProgramResult Program::wait() {

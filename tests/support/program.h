@@ -25,6 +25,7 @@ class Program {
   Program& operator=(const Program&) = delete;
 
   void signal(int number) const;
+  [[nodiscard]] bool running() const;
   [[nodiscard]] std::string err() const;  // so far
   ProgramResult wait();
 
