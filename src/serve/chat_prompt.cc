@@ -128,8 +128,11 @@ Result<Grammar::Shared> grammar_for(const ChatRequest& request, const AnswerForm
     const std::vector<Grammar::Shared> either{calls, grammar};
     grammar = with_form ? TRY(Grammar::any_of(either)) : calls;
   }
-  const bool free = request.options.form.kind == OutputForm::Kind::kText && !required;
-  if (grammar && form.reasoning && !free) return after_reasoning(*form.reasoning, form.in_reasoning, grammar);
+  // Free text may hold thoughts as it is, but no control tokens.
+  const bool free = request.options.form.kind == OutputForm::Kind::kText && !required &&
+                    !(form.reasoning && is_control(tokenizer, form.reasoning->close));
+  if (grammar && form.reasoning && !free)
+    return after_reasoning(*form.reasoning, form.in_reasoning, grammar, &tokenizer);
   return grammar;
 }
 

@@ -72,6 +72,9 @@ constexpr std::array kRows{
     Row{kNamed, R"([TOOL_CALLS]f[CALL_ID]123456789[ARGS]{"a": 1}[TOOL_CALLS]g[ARGS]{})", R"({f {"a": 1}}{g {}})"},
     Row{kLfm, R"(<|tool_call_start|>[f(a="x,\"y", b=[1, 2.5], c=None, d={'k': True}), g()]<|tool_call_end|>Done.)",
         R"({f {"a":"x,\"y","b":[1,2.5E0],"c":null,"d":{"k":true}}}{g {}}Done.)"},
+    Row{kLfm, R"(<|tool_call_start|>[f(a="\u00e9\u00e9 \ud83d\ude00\b", b=true)]<|tool_call_end|>)",
+        R"({f {"a":"éé 😀\b","b":true}})"},
+    Row{kLfm, R"(<|tool_call_start|>[f(a="\ud83d")]<|tool_call_end|>)", R"([f(a="\ud83d")])"},
     Row{kLfm, "<|tool_call_start|>[f(a=<|tool_call_end|>", "[f(a="},
     Row{kGemma, "<start_function_call>call:f{a:<escape>x, \"y\"<escape>,b:5}<end_function_call>",
         R"({f {"a":"x, \"y\"","b":5}})"},
@@ -150,6 +153,69 @@ TEST(ToolCalls, MarksThatAreControlTokensBeginCalls) {
     std::vector<ToolPart> parts = parser.push(tokenizer->decode(answer, true));
     std::ranges::move(parser.finish(), std::back_inserter(parts));
     EXPECT_EQ(shown(parts), R"({f {"a":"x"}})") << source;
+  }
+}
+
+// LFM2's calls are held to the schema, and what is allowed is what is read.
+TEST(ToolCalls, PythonCallsAreHeldToTheirSchema) {
+  const auto tools = boost::json::parse(R"([{"function":{"name":"f","parameters":{"type":"object",
+      "properties":{"a":{"type":"string","enum":["x","y"]},"b":{"type":"boolean"},"c":{"$ref":"#/$defs/C"},"d":{"type":"integer"}},
+      "required":["b","d"],"$defs":{"C":{"type":"array","items":{"type":"integer"}}}}}},{"function":{"name":"g"}}])");
+  const ToolSyntax& syntax = tool_syntax(kLfm);
+  ASSERT_TRUE(has_tool_grammar(syntax));
+  const auto grammar = tool_grammar(syntax, tools.as_array(), {.required = true});
+  ASSERT_TRUE(grammar) << grammar.error().message;
+  const auto whole = [](std::string_view calls) {
+    return fmt::format("<|tool_call_start|>[{}]<|tool_call_end|>", calls);
+  };
+  for (const std::string_view good : {R"(f(a="x", b=True, c=[1, 2], d=5))", R"(f(b=False, d=-1))",
+                                      R"(f(b=True, c=[], d=0))", "g()", R"(g(), f(b=True, d=7))"}) {
+    EXPECT_TRUE((*grammar)->matches(whole(good))) << good;
+    EXPECT_TRUE(shown(parsed(kLfm, whole(good), 3)).starts_with("{")) << good;
+  }
+  for (const std::string_view wrong : {R"(f(a="z", b=True, d=1))", R"(f(b=True))", R"(f(b="no", d=1))",
+                                       R"(f(d=1, b=True))", "h()", R"(f(, b=True, d=1))", R"(g(x=1))", "f()"})
+    EXPECT_FALSE((*grammar)->matches(whole(wrong))) << wrong;
+  const auto free = tool_grammar(syntax, tools.as_array(), {});
+  EXPECT_TRUE((*free)->matches("Let me see. " + whole("g()")));
+  EXPECT_FALSE((*free)->matches(whole("g(1)")));
+  const auto other = boost::json::parse(R"([{"function":{"name":"f","parameters":{"anyOf":[{"type":"object"}]}}}])");
+  EXPECT_TRUE(tool_grammar(syntax, other.as_array(), {}).error().message.contains("anyOf"));
+}
+
+// Thoughts end with that token and hold no other; and whoever calls tools may think before.
+TEST(ToolCalls, TagsOfThoughtsMayBeControlTokens) {
+  TokenizerData data = byte_bpe_vocabulary();
+  const auto control = [&](const std::string& text) {
+    add_token(data, text, TokenKind::kControl);
+    return static_cast<Token>(data.tokens.size() - 1);
+  };
+  const Token open = control("<|START_THINKING|>"), close = control("<|END_THINKING|>"), user = control("<|USER|>");
+  data.scores.clear();
+  const auto tokenizer = std::move(*Tokenizer::create(std::move(data)));
+  TokenMasks masks(*tokenizer);
+  const ReasoningTags& tags = *reasoning_tags("<|END_THINKING|>");
+  const auto yes = Grammar::literal("yes").value();
+  for (const bool opened : {true, false}) {
+    Constraint constraint(after_reasoning(tags, opened, yes, tokenizer.get()).value(), masks);
+    const auto allows = [&](Token token) {
+      return (constraint.allowed()[static_cast<size_t>(token) / 64] >> (token % 64) & 1) != 0;
+    };
+    EXPECT_EQ(allows(open), !opened);
+    if (!opened) {
+      ASSERT_TRUE(constraint.accept(open));
+    }
+    for (const char c : std::string_view("<|x")) {
+      EXPECT_TRUE(allows(close));
+      EXPECT_FALSE(allows(user));
+      ASSERT_TRUE(constraint.accept(tokenizer->find(byte_letter(static_cast<uint8_t>(c)))));
+    }
+    EXPECT_FALSE(constraint.complete());
+    ASSERT_TRUE(constraint.accept(close));
+    EXPECT_FALSE(allows(close));
+    for (const char c : std::string_view("yes"))
+      ASSERT_TRUE(constraint.accept(tokenizer->find(byte_letter(static_cast<uint8_t>(c)))));
+    EXPECT_TRUE(constraint.complete());
   }
 }
 

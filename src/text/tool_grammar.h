@@ -30,7 +30,8 @@ struct ToolGrammarOptions {
 Result<Grammar::Shared> tool_grammar(const ToolSyntax& syntax, const boost::json::array& tools,
                                      const ToolGrammarOptions& options);
 
-// `answer` behind thoughts: these have to come if the prompt opened them, and may come otherwise.
-Result<Grammar::Shared> after_reasoning(const ReasoningTags& tags, bool open, const Grammar::Shared& answer);
+// `answer` behind thoughts: these have to come if the prompt opened them, and may come otherwise. `tokenizer` as above.
+Result<Grammar::Shared> after_reasoning(const ReasoningTags& tags, bool open, const Grammar::Shared& answer,
+                                        const Tokenizer* tokenizer = nullptr);
 
 }  // namespace hearth

@@ -63,9 +63,25 @@ class LiteralReader {
         continue;
       }
       const char c = text_[++at_];
-      out += c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
+      if (c == 'u') {
+        out += TRY(code_point());
+        continue;
+      }
+      out += c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c == 'b' ? '\b' : c == 'f' ? '\f' : c;
     }
     return malformed("a closing quote");
+  }
+
+  // Behind "\u": four hexadecimal digits or, for a pair of surrogates, twice that.
+  Result<std::string> code_point() {
+    std::string_view escape = text_.substr(at_ - 1, 6);
+    if (const std::string_view pair = text_.substr(at_ - 1, 12); pair.size() == 12 && pair.substr(6).starts_with("\\u"))
+      escape = pair;
+    auto parsed = parse_json(fmt::format("\"{}\"", escape));
+    if (!parsed && escape.size() == 12) parsed = parse_json(fmt::format("\"{}\"", escape = escape.substr(0, 6)));
+    if (!parsed || !parsed->is_string()) return malformed("four hexadecimal digits");
+    at_ += escape.size() - 2;
+    return std::string(parsed->get_string());
   }
 
   Result<boost::json::value> value(uint64_t depth) {
