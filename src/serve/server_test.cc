@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "serve/request_log.h"
 #include "serve/traces.h"
+#include "support/fault_server.h"
 #include "support/raw_client.h"
 #include "support/test_folder.h"
 
@@ -165,6 +166,48 @@ TEST(ServerTest, SpanNamesTheModelAndKeepsTheClientsTrace) {
   EXPECT_EQ(span.at("traceId").as_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
   EXPECT_EQ(span.at("parentSpanId").as_string(), "00f067aa0ba902b7");
   EXPECT_EQ(span.at("spanId").as_string().size(), 16U);
+}
+
+// A call that a model worked on, of which a span tells.
+RouteCall traced_call() {
+  RouteCall call;
+  call.record = std::make_shared<Record>();
+  call.record->operation = "chat";
+  call.record->model = "tiny";
+  call.route = all_routes().front();
+  return call;
+}
+
+// A collector that takes a connection and never answers: nobody waits for it, and what waits for it stays bounded.
+TEST(TracesTest, ACollectorThatHangsCostsSpansAndNothingElse) {
+  const test::FaultServer collector(
+      [](const test::HttpRequest&, const test::Connection& connection) { connection.stall(); });
+  auto exporter = std::move(*TraceExporter::create(collector.url(""), "1"));
+  constexpr size_t kSpans = 3 * TraceExporter::kQueueMax;
+  for (size_t i = 0; i < kSpans; ++i) exporter->add(traced_call(), {.status = 200});
+  EXPECT_GE(exporter->dropped(), kSpans - TraceExporter::kQueueMax - TraceExporter::kBatchMax);
+}
+
+// While it is away the server answers; when it is back it gets what comes from then on.
+TEST(TracesTest, SpansReachACollectorThatComesBack) {
+  std::atomic<bool> away = true;
+  const test::FaultServer collector(
+      [&](const test::HttpRequest&, const test::Connection& connection) { connection.reply(away ? 503 : 200, "{}"); });
+  ServerOptions options;
+  options.otlp_endpoint = collector.url("");
+  Rig rig(std::move(options));
+  const auto ask = [&] {
+    return status_of(
+        rig.ask("POST", "/v1/chat/completions", "", R"({"model":"none","messages":[{"role":"user","content":"Hi"}]})"));
+  };
+  const auto dropped = [&] { return rig.ask("GET", "/metrics").contains("hearth_traces_dropped_total 0\n") ? 0 : 1; };
+  EXPECT_EQ(ask(), 404);
+  while (dropped() == 0) std::this_thread::sleep_for(10ms);
+  away = false;
+  const size_t before = collector.requests().size();
+  EXPECT_EQ(ask(), 404);
+  while (collector.requests().size() == before) std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(collector.requests().back().path, "/v1/traces");
 }
 
 }  // namespace
