@@ -43,16 +43,6 @@ boost::json::object json_of(const BatchJob& batch) {
           {"metadata", boost::json::parse(batch.metadata_json, ignored)}};
 }
 
-// Runs what gives a value to answer with, if there are batches at all.
-template <typename Body>
-void answer(Server& server, const RouteCall& call, Body body) {
-  if (server.batches() == nullptr)
-    return reply_error(call, {Code::kNotFound, "this server keeps no batches; start it with a place to keep them"});
-  const Result<boost::json::object> value = body(*server.batches());
-  if (!value) return reply_error(call, value.error());
-  reply_json(call, 200, *value);
-}
-
 template <typename T>
 boost::json::object list_of(const std::vector<T>& items) {
   boost::json::array data;
@@ -101,62 +91,56 @@ Result<boost::json::object> create(BatchRunner& runner, const RouteCall& call) {
   return json_of(made);
 }
 
-void post_file(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) { return upload(runner, call); });
+Result<boost::json::object> get_files(BatchRunner& runner, const RouteCall& call) {
+  return list_of(TRY(runner.journal().files(call.identity.tenant)));
 }
-void get_files(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) -> Result<boost::json::object> {
-    return list_of(TRY(runner.journal().files(call.identity.tenant)));
-  });
+Result<boost::json::object> get_file(BatchRunner& runner, const RouteCall& call) {
+  return json_of(TRY(runner.journal().file(call.identity.tenant, call.parameters.at(0))));
 }
-void get_file(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) -> Result<boost::json::object> {
-    return json_of(TRY(runner.journal().file(call.identity.tenant, call.parameters.at(0))));
-  });
+Result<boost::json::object> delete_file(BatchRunner& runner, const RouteCall& call) {
+  TRY(runner.journal().remove_file(call.identity.tenant, call.parameters.at(0)));
+  return boost::json::object{{"id", call.parameters.at(0)}, {"object", "file"}, {"deleted", true}};
 }
-void delete_file(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) -> Result<boost::json::object> {
-    TRY(runner.journal().remove_file(call.identity.tenant, call.parameters.at(0)));
-    return boost::json::object{{"id", call.parameters.at(0)}, {"object", "file"}, {"deleted", true}};
-  });
+Result<boost::json::object> get_batches(BatchRunner& runner, const RouteCall& call) {
+  return list_of(TRY(runner.journal().batches(call.identity.tenant)));
 }
+Result<boost::json::object> get_batch(BatchRunner& runner, const RouteCall& call) {
+  return json_of(TRY(runner.journal().batch(call.identity.tenant, call.parameters.at(0))));
+}
+Result<boost::json::object> cancel_batch(BatchRunner& runner, const RouteCall& call) {
+  TRY(runner.journal().cancel(call.identity.tenant, call.parameters.at(0)));
+  runner.wake();
+  return get_batch(runner, call);
+}
+
+constexpr std::string_view kNone = "this server keeps no batches; start it with a place to keep them";
+
+// A route that answers with what `body` gives, if there are batches at all.
+template <Result<boost::json::object> (*body)(BatchRunner&, const RouteCall&)>
+void answer(Server& server, RouteCall call) {
+  if (server.batches() == nullptr) return reply_error(call, {Code::kNotFound, std::string(kNone)});
+  const auto value = body(*server.batches(), call);
+  if (!value) return reply_error(call, value.error());
+  reply_json(call, 200, *value);
+}
+
 void get_content(Server& server, RouteCall call) {
-  if (server.batches() == nullptr) return reply_error(call, {Code::kNotFound, "this server keeps no files"});
+  if (server.batches() == nullptr) return reply_error(call, {Code::kNotFound, std::string(kNone)});
   auto content = server.batches()->journal().content(call.identity.tenant, call.parameters.at(0));
   if (!content) return reply_error(call, content.error());
   call.exchange->reply(200, "application/jsonl", std::move(*content));
 }
-void post_batch(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) { return create(runner, call); });
-}
-void get_batches(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) -> Result<boost::json::object> {
-    return list_of(TRY(runner.journal().batches(call.identity.tenant)));
-  });
-}
-void get_batch(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) -> Result<boost::json::object> {
-    return json_of(TRY(runner.journal().batch(call.identity.tenant, call.parameters.at(0))));
-  });
-}
-void cancel_batch(Server& server, RouteCall call) {
-  answer(server, call, [&](BatchRunner& runner) -> Result<boost::json::object> {
-    TRY(runner.journal().cancel(call.identity.tenant, call.parameters.at(0)));
-    runner.wake();
-    return json_of(TRY(runner.journal().batch(call.identity.tenant, call.parameters.at(0))));
-  });
-}
 
 }  // namespace
 
-const Route kPostFile{"POST", "/v1/files", Access::kUser, Dialect::kOpenAi, post_file};
-const Route kGetFiles{"GET", "/v1/files", Access::kUser, Dialect::kOpenAi, get_files};
-const Route kGetFile{"GET", "/v1/files/{id}", Access::kUser, Dialect::kOpenAi, get_file};
-const Route kDeleteFile{"DELETE", "/v1/files/{id}", Access::kUser, Dialect::kOpenAi, delete_file};
+const Route kPostFile{"POST", "/v1/files", Access::kUser, Dialect::kOpenAi, answer<upload>};
+const Route kGetFiles{"GET", "/v1/files", Access::kUser, Dialect::kOpenAi, answer<get_files>};
+const Route kGetFile{"GET", "/v1/files/{id}", Access::kUser, Dialect::kOpenAi, answer<get_file>};
+const Route kDeleteFile{"DELETE", "/v1/files/{id}", Access::kUser, Dialect::kOpenAi, answer<delete_file>};
 const Route kGetFileContent{"GET", "/v1/files/{id}/content", Access::kUser, Dialect::kOpenAi, get_content};
-const Route kPostBatch{"POST", "/v1/batches", Access::kUser, Dialect::kOpenAi, post_batch};
-const Route kGetBatches{"GET", "/v1/batches", Access::kUser, Dialect::kOpenAi, get_batches};
-const Route kGetBatch{"GET", "/v1/batches/{id}", Access::kUser, Dialect::kOpenAi, get_batch};
-const Route kCancelBatch{"POST", "/v1/batches/{id}/cancel", Access::kUser, Dialect::kOpenAi, cancel_batch};
+const Route kPostBatch{"POST", "/v1/batches", Access::kUser, Dialect::kOpenAi, answer<create>};
+const Route kGetBatches{"GET", "/v1/batches", Access::kUser, Dialect::kOpenAi, answer<get_batches>};
+const Route kGetBatch{"GET", "/v1/batches/{id}", Access::kUser, Dialect::kOpenAi, answer<get_batch>};
+const Route kCancelBatch{"POST", "/v1/batches/{id}/cancel", Access::kUser, Dialect::kOpenAi, answer<cancel_batch>};
 
 }  // namespace hearth::serve
