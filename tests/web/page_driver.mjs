@@ -78,6 +78,7 @@ export const refusalOf = (status, message, headers = {}) => ({
 // `requests` are the bodies that it sent, `errors` what went wrong in its scripts.
 export async function openPage(browser, url, { answers = null, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1300, height: 800 }, ...options });
+  context.setDefaultTimeout(0); // the test's own limit is the clock
   const page = await context.newPage();
   const requests = [],
     errors = [],
