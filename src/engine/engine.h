@@ -121,6 +121,8 @@ class Engine {
   void sample_from_all();
   bool sample_top(Active& active, std::span<Token> tokens, std::span<float> logits);
   void sample_row(Active& active, std::span<float> logits);
+  void tell_prompt(Active& active, int first_row, int position, int count);
+  [[nodiscard]] TokenLogprob told(const Active& active, std::span<const float> logits, Token token) const;
   void take_token(Active& active, Token token, TokenLogprob* logprob = nullptr);
   [[nodiscard]] bool only_the_end_may_follow(Active& active) const;
   void finish(Active& active, Finish finish);

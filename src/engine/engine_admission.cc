@@ -121,6 +121,7 @@ std::unique_ptr<Engine::Active> Engine::choose_next() {
 
 // Whether someone is just running a prompt that this one shares, so that waiting for it saves more than it costs.
 bool Engine::worth_waiting(const Active& active) const {
+  if (active.request.prompt_logprobs) return false;
   if (store_->state_stride() > 0) return false;  // recurrent state is shared at checkpoints only
   int soon = 0;
   for (const auto& other : active_) {
@@ -167,7 +168,7 @@ Result<void> Engine::admit(Active& active) {
   active.admitted = EngineClock::now();
   active.usage.queue_seconds = seconds(active.admitted - active.submitted);
   active.precision = precision_;
-  const Prefix prefix = longest_prefix(active);
+  const Prefix prefix = active.request.prompt_logprobs ? Prefix{} : longest_prefix(active);
   int reached = 0;
   if (prefix.kept >= 0 &&
       (prefix.length + 1 >= static_cast<int>(kept_[static_cast<size_t>(prefix.kept)].tokens.size()))) {
@@ -204,7 +205,7 @@ Result<void> Engine::resume(Active& active) {
 
 // Takes the state of a prompt's beginning from disk if it is much longer than what there is in memory. Returns the tokens reached.
 int Engine::resume_from_disk(Active& active, int length) {
-  if (!options_.state_cache || active.request.adapter) return length;
+  if (!options_.state_cache || active.request.adapter || active.request.prompt_logprobs) return length;
   const StateOwner owner = state_owner(active.request.tenant, precision_);
   const StateCache::Found found = options_.state_cache->longest_prefix(owner, active.tokens);
   if (found.length < length + kWorthDisk) return length;

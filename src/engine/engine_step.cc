@@ -35,6 +35,9 @@ void Engine::step() {
   compose_rows();
   if (tokens_.empty()) return;
   model_.decoder->run({.tokens = tokens_, .sequences = rows_, .adapters = adapters_}, *store_);
+  for (size_t i = 0; i < ran_.size(); ++i)
+    if (ran_[i].active->request.prompt_logprobs)
+      tell_prompt(*ran_[i].active, ran_[i].last_row - rows_[i].count + 1, rows_[i].position, rows_[i].count);
   for (size_t i = 0; i < ran_.size(); ++i) store_->advance(ran_[i].active->sequence, rows_[i].count);
   std::erase_if(ran_, [&](const Ran& ran) { return !token_is_due(*ran.active); });
   scored_.clear();
@@ -163,16 +166,33 @@ void Engine::sample_row(Active& active, std::span<float> logits) {
   const auto position = static_cast<int64_t>(active.tokens.size());
   if (active.request.logprobs < 0)
     return take_token(active, active.sampler.sample(logits, active.tokens, position, allowed));
-  // Sampling changes the logits, so what is told of them comes first.
-  TokenLogprob logprob;
-  logprob.top = most_likely(logits, static_cast<size_t>(active.request.logprobs));
+  // Sampling changes the logits.
   raw_logits_.assign(logits.begin(), logits.end());
-  logprob.token = active.sampler.sample(logits, active.tokens, position, allowed);
-  const double normaliser = log_sum_exp(raw_logits_);
-  const auto log_probability = [&](float logit) { return static_cast<float>(logit - normaliser); };
-  logprob.logprob = log_probability(raw_logits_[static_cast<size_t>(logprob.token)]);
-  for (auto& [token, value] : logprob.top) value = log_probability(value);
+  const Token token = active.sampler.sample(logits, active.tokens, position, allowed);
+  TokenLogprob logprob = told(active, raw_logits_, token);
   take_token(active, logprob.token, &logprob);
+}
+
+TokenLogprob Engine::told(const Active& active, std::span<const float> logits, Token token) const {
+  const double normaliser = log_sum_exp(logits);
+  const auto log_probability = [&](float logit) { return static_cast<float>(logit - normaliser); };
+  TokenLogprob logprob{.token = token, .logprob = log_probability(logits[static_cast<size_t>(token)])};
+  logprob.top = most_likely(logits, static_cast<size_t>(active.request.logprobs));
+  for (auto& [other, value] : logprob.top) value = log_probability(value);
+  return logprob;
+}
+
+// How likely the tokens of the prompt were that follow the rows of this step.
+void Engine::tell_prompt(Active& active, int first_row, int position, int count) {
+  const auto n_vocab = static_cast<size_t>(model_.decoder->config().n_vocab);
+  const int last = static_cast<int>(active.request.prompt.size()) - 1;
+  logits_.resize(n_vocab);
+  for (int i = 0; i < count && position + i < last; ++i) {
+    wanted_.assign(1, first_row + i);
+    model_.decoder->logits(wanted_, logits_);
+    TokenLogprob logprob = told(active, logits_, active.request.prompt[static_cast<size_t>(position + i) + 1]);
+    active.shared->push("", kNoToken, &logprob);
+  }
 }
 
 // Adds a sampled token to the answer and applies the rules that end it.

@@ -30,6 +30,8 @@ struct Request {
   bool special = false;             // control tokens appear as text
   bool ignore_eos = false;          // goes on when the model would end (benchmarks)
   int logprobs = -1;  // alternatives told of for each token of the answer; -1: no log probabilities at all
+  bool prompt_logprobs =
+      false;  // with logprobs: first those of the prompt's tokens but the first; all of it is run then
   std::shared_ptr<const Grammar> grammar{};  // the language the answer must be in; null: any text
   std::shared_ptr<const Adapter> adapter{};  // null: the model as it is
 

@@ -16,7 +16,7 @@ namespace hearth {
 struct Piece {
   std::string text;                    // whole characters, may be empty
   std::vector<Token> tokens;           // generated since the last piece
-  std::vector<TokenLogprob> logprobs;  // of those tokens, if asked for
+  std::vector<TokenLogprob> logprobs;  // of those tokens, if asked for; before the first of them those of the prompt
   std::vector<double> scores;          // if done, of a request with candidates: the log probability of each
   bool done = false;
   Finish finish = Finish::kEnd;  // if done

@@ -36,6 +36,9 @@ struct AnswerOptions {
   int n = 1;  // answers to one prompt
   bool stream = false, include_usage = false, ignore_eos = false;
   int logprobs = -1;
+  bool prompt_logprobs = false;
+  std::optional<int> lora =
+      {};  // the adapter by its place among the model's, -1: none; otherwise what the model's name says
   OutputForm form = {};
   RequestClass request_class = RequestClass::kInteractive;
   int priority = 0;

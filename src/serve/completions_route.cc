@@ -52,7 +52,7 @@ Result<void> try_completions(Server& server, const RouteCall& call) {
   if (!body.find("max_tokens") && !body.find("n_predict")) options.max_tokens = kTokensWithoutLimit;
   if (!body.text("suffix").value_or("").empty()) body.wrong("suffix", "this server does not fill in the middle");
   const bool echo = body.flag("echo").value_or(false);
-  if (echo && options.logprobs >= 0) body.wrong("logprobs", "not available for a prompt that is echoed");
+  options.prompt_logprobs = echo && options.logprobs >= 0;
   const auto best_of = body.integer("best_of", 1, limits::kChoices);
   if (best_of && *best_of != options.n) body.wrong("best_of", fmt::format("need the same as n, {}", options.n));
   TRY(body.check());
@@ -60,10 +60,10 @@ Result<void> try_completions(Server& server, const RouteCall& call) {
   const Tokenizer& tokenizer = *what.acquired.text().tokenizer;
   what.prompts = TRY(read_prompts(body, tokenizer));
   const Grammar::Shared grammar = TRY(grammar_of(options.form));
-  std::vector<std::string> echoed;
+  std::vector<EchoedPrompt> echoed;
   for (ChatPrompt& prompt : what.prompts) {
     prompt.grammar = grammar;
-    if (echo) echoed.push_back(tokenizer.decode(prompt.tokens));
+    if (echo) echoed.push_back({tokenizer.decode(prompt.tokens), prompt.tokens.front()});
   }
   what.writer = openai_completion_writer({.model = model,
                                           .created = std::time(nullptr),

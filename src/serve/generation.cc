@@ -248,6 +248,7 @@ Request engine_request(const RouteCall& call, const Acquired& acquired, const An
   request.special = prompt.special;
   request.ignore_eos = options.ignore_eos;
   request.logprobs = options.logprobs;
+  request.prompt_logprobs = options.prompt_logprobs;
   request.grammar = prompt.grammar;
   request.adapter = acquired.adapter;
   request.tenant = call.identity.tenant;

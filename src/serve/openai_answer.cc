@@ -1,6 +1,7 @@
 #include "serve/openai_answer.h"
 
 #include <boost/json/array.hpp>
+#include <utility>
 
 #include "serve/error.h"
 #include "text/utf8.h"
@@ -155,7 +156,7 @@ class ChatWriter : public OpenAiWriter {
 
 class CompletionWriter : public OpenAiWriter {
  public:
-  CompletionWriter(OpenAiFrame frame, std::vector<std::string> echo, int answers_each)
+  CompletionWriter(OpenAiFrame frame, std::vector<EchoedPrompt> echo, int answers_each)
       : OpenAiWriter(std::move(frame), "cmpl-", "text_completion"),
         echo_(std::move(echo)),
         answers_each_(static_cast<size_t>(answers_each)) {}
@@ -163,7 +164,7 @@ class CompletionWriter : public OpenAiWriter {
   std::string begin() override {
     std::string out;
     for (size_t i = 0; i < echo_.size() * answers_each_; ++i)
-      out += chunk(choice(static_cast<int>(i), echo_[i / answers_each_], {}, nullptr));
+      out += chunk(choice(static_cast<int>(i), echo_[i / answers_each_].text, {}, nullptr));
     return out;
   }
   std::string event(const Event& event) override {
@@ -175,7 +176,7 @@ class CompletionWriter : public OpenAiWriter {
     json::array choices;
     for (size_t i = 0; i < answer.choices.size(); ++i) {
       const Choice& one = answer.choices[i];
-      const std::string front = echo_.empty() ? std::string() : echo_[i / answers_each_];
+      const std::string front = echo_.empty() ? std::string() : echo_[i / answers_each_].text;
       choices.emplace_back(
           choice(static_cast<int>(i), front + one.text, one.logprobs, json::value(openai_finish(one.finish, false))));
     }
@@ -190,25 +191,36 @@ class CompletionWriter : public OpenAiWriter {
     return out;
   }
   json::object logprobs(size_t index, const std::vector<TokenLogprob>& logprobs) {
-    if (offsets_.size() <= index) offsets_.resize(index + 1);
+    if (told_.size() <= index) told_.resize(index + 1);
+    Told& told = told_[index];
     json::array tokens, values, top, offsets;
+    const auto add = [&](Token token) {
+      tokens.emplace_back(with_replacement(frame_.tokenizer->bytes(token, true, false)));
+      offsets.emplace_back(told.bytes);
+      told.bytes += tokens.back().as_string().size();
+    };
+    if (!std::exchange(told.begun, true) && !echo_.empty()) {  // nothing came before it that could make it likely
+      add(echo_[index / answers_each_].first);
+      values.emplace_back(nullptr), top.emplace_back(nullptr);
+    }
     for (const TokenLogprob& logprob : logprobs) {
-      const std::string text = with_replacement(frame_.tokenizer->bytes(logprob.token, true, false));
-      tokens.emplace_back(text);
+      add(logprob.token);
       values.emplace_back(logprob.logprob);
       json::object alternatives;
       for (const auto& [token, value] : logprob.top)
         alternatives[with_replacement(frame_.tokenizer->bytes(token, true, false))] = value;
       top.emplace_back(std::move(alternatives));
-      offsets.emplace_back(offsets_[index]);
-      offsets_[index] += text.size();
     }
     return {{"tokens", tokens}, {"token_logprobs", values}, {"top_logprobs", top}, {"text_offset", offsets}};
   }
 
-  std::vector<std::string> echo_;
+  std::vector<EchoedPrompt> echo_;
   size_t answers_each_;
-  std::vector<size_t> offsets_;
+  struct Told {  // of a choice's log probabilities
+    bool begun = false;
+    size_t bytes = 0;
+  };
+  std::vector<Told> told_;
 };
 
 }  // namespace
@@ -244,7 +256,7 @@ std::string_view openai_finish(Finish finish, bool called) {
 std::unique_ptr<AnswerWriter> openai_chat_writer(OpenAiFrame frame) {
   return std::make_unique<ChatWriter>(std::move(frame));
 }
-std::unique_ptr<AnswerWriter> openai_completion_writer(OpenAiFrame frame, std::vector<std::string> echo,
+std::unique_ptr<AnswerWriter> openai_completion_writer(OpenAiFrame frame, std::vector<EchoedPrompt> echo,
                                                        int answers_each) {
   return std::make_unique<CompletionWriter>(std::move(frame), std::move(echo), answers_each);
 }

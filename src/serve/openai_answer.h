@@ -21,8 +21,13 @@ struct OpenAiFrame {
 // and timings, then [DONE]; Home Assistant's parser needs just that.
 std::unique_ptr<AnswerWriter> openai_chat_writer(OpenAiFrame frame);
 
-// The older route. `echo`: the prompts, if answers repeat theirs; `answers_each` consecutive choices belong to one prompt.
-std::unique_ptr<AnswerWriter> openai_completion_writer(OpenAiFrame frame, std::vector<std::string> echo,
+struct EchoedPrompt {
+  std::string text;
+  Token first;
+};
+// The older route. `echo`: the prompts, if answers repeat theirs; with log probabilities, too, they come before the answer's, for all
+// tokens but the first. `answers_each` consecutive choices belong to one prompt.
+std::unique_ptr<AnswerWriter> openai_completion_writer(OpenAiFrame frame, std::vector<EchoedPrompt> echo,
                                                        int answers_each);
 
 boost::json::object openai_usage(const Usage& usage);
