@@ -27,9 +27,10 @@ class TokenMasks;
 struct EngineOptions {
   int parallel = 1;  // sequences at once
   KvType kv_type = KvType::kF16;
-  int queue_max = 64;                 // requests waiting; more are refused with kBusy
-  int prefill_max = 512;              // rows of one chunk of prompts
-  int kept_max = 64;                  // finished sequences kept for prompts that begin as they do
+  int queue_max = 64;            // requests waiting; more are refused with kBusy
+  int prefill_max = 512;         // rows of one chunk of prompts
+  int kept_max = 64;             // finished sequences kept for prompts that begin as they do
+  double patience_seconds = 30;  // who has waited longer gets a place out of turn, one such request in each such time
   bool may_switch_precision = false;  // set_precision() is allowed: answers then depend on when it is called
   // Where their state goes when memory or the engine ends; null: nowhere. Needs a digest that tells the model from others.
   std::shared_ptr<StateCache> state_cache{};
@@ -149,8 +150,10 @@ class Engine {
 
   // The engine thread's alone.
   std::vector<std::unique_ptr<Active>> active_, parked_;
-  std::vector<Kept> kept_;  // least recently used first
-  std::string precision_;   // Decoder::precision()
+  std::vector<Waiting> waiting_;                          // of choose_next; kept, as those of a step below
+  std::chrono::steady_clock::time_point last_overdue_{};  // when a place was last given out of turn
+  std::vector<Kept> kept_;                                // least recently used first
+  std::string precision_;                                 // Decoder::precision()
   size_t turn_ = 0;
   Pace pace_;
   struct Ran {  // a sequence's part of the step

@@ -36,6 +36,8 @@ struct Engine::Active {
   std::vector<double> scores;      // of the candidates
   Usage usage;
   EngineClock::time_point submitted = EngineClock::now(), admitted{}, first_token{};
+  EngineClock::time_point wants_place_since = submitted;
+  bool out_of_turn = false;  // it had waited too long, and counts as interactive
   bool finished = false;
 
   [[nodiscard]] int waiting(const SequenceStore& store) const {

@@ -37,6 +37,7 @@ Precedence Engine::precedence(const Active& active) const {
                         .priority = active.request.priority,
                         .tenant_served = tenants_.find(active.request.tenant)->second.served,
                         .arrival = active.arrival};
+  if (active.out_of_turn) precedence.request_class = std::min(precedence.request_class, RequestClass::kInteractive);
   if (active.request.deadline_seconds)
     precedence.deadline = seconds(active.submitted.time_since_epoch()) + *active.request.deadline_seconds;
   return precedence;
@@ -96,22 +97,33 @@ std::unique_ptr<Engine::Active> Engine::choose_next() {
   };
   std::erase_if(queue_, gave_up);
   std::erase_if(parked_, gave_up);
-  std::unique_ptr<Active>* best = nullptr;
+  const bool full = static_cast<int>(active_.size()) >= options_.parallel;
+  const bool overdue_turn = !full && seconds(now - last_overdue_) >= options_.patience_seconds;
+  std::vector<std::unique_ptr<Active>*> candidates;
+  waiting_.clear();
   const auto look_at = [&](std::unique_ptr<Active>& candidate) {
-    if (best == nullptr || before(precedence(*candidate), precedence(**best))) best = &candidate;
+    candidates.push_back(&candidate);
+    waiting_.push_back({precedence(*candidate), seconds(now - candidate->wants_place_since)});
   };
   for (auto& parked : parked_) look_at(parked);
   for (auto& waiting : queue_)
     if (!worth_waiting(*waiting)) look_at(waiting);
-  if (best == nullptr) return nullptr;
-  const bool full = static_cast<int>(active_.size()) >= options_.parallel;
+  const int best = choose_waiting(waiting_, options_.patience_seconds, false);
+  if (best < 0) return nullptr;
   const auto last = std::ranges::max_element(
       active_, [&](const auto& a, const auto& b) { return before(precedence(*a), precedence(*b)); });
-  if (full && (*best)->request.request_class >= (*last)->request.request_class) return nullptr;
-  std::unique_ptr<Active> chosen = std::move(*best);
+  if (full && waiting_[static_cast<size_t>(best)].precedence.request_class >= precedence(**last).request_class)
+    return nullptr;
+  const int turn = choose_waiting(waiting_, options_.patience_seconds, overdue_turn);
+  std::unique_ptr<Active> chosen = std::move(*candidates[static_cast<size_t>(turn)]);
+  if (turn != best) {
+    chosen->out_of_turn = true;
+    last_overdue_ = now;
+  }
   std::erase(queue_, nullptr);
   std::erase(parked_, nullptr);
   if (full) {  // a request of a lower class makes place
+    (*last)->wants_place_since = now;
     parked_.push_back(std::move(*last));
     active_.erase(last);
     ++stats_.preemptions;

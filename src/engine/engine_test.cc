@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <latch>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -279,21 +282,73 @@ TEST(Engine, TheSamePromptAtOnceIsRunOnce) {
   EXPECT_EQ(cached, 3);
 }
 
+// An answer that the engine stands still in the middle of until go(), however the machine shares out its time.
+class HeldAnswer {
+ public:
+  HeldAnswer(Engine& engine, const Request& asked) {
+    do {
+      tokens.clear();
+      stream = engine.submit(asked).value();
+      bool told = false;
+      stream->on_news([this, &told, own = std::this_thread::get_id()] {
+        if (std::this_thread::get_id() == own) {
+          told = true;
+        } else if (!held_.exchange(true)) {
+          held_.notify_all();
+          go_.wait();
+        }
+      });
+      if (told) tokens = stream->next().tokens;  // what had come before; the engine tells of the next token
+    } while (static_cast<int>(tokens.size()) > kContext / 2);  // too much of it: there may be no next one
+    held_.wait(false);
+  }
+  void go() { go_.count_down(); }
+  std::vector<Token> tokens;
+  std::unique_ptr<Stream> stream;  // not to be touched before go()
+
+ private:
+  std::atomic<bool> held_{false};
+  std::latch go_{1};
+};
+
 TEST(Engine, RealTimeWorkTakesAPlaceAtOnceAndItsVictimGoesOnUnchanged) {
   const auto engine = make_engine({.parallel = 1, .kept_max = 2});
   Request batch = request(*engine, "A LONG JOB", -1);
   batch.request_class = RequestClass::kBatch;
   const std::vector<Token> expected = read(*engine->submit(batch).value()).tokens;
-  auto job = engine->submit(batch).value();
-  std::vector<Token> tokens = job->next().tokens;
+  HeldAnswer job(*engine, batch);
   Request urgent = request(*engine, std::string(170, 'B'), 3);  // nearly the whole cache: the victim's pages are needed
   urgent.request_class = RequestClass::kRealtime;
-  const Answer answer = read(*engine->submit(urgent).value());
+  const auto urgent_stream = engine->submit(urgent).value();
+  job.go();
+  const Answer answer = read(*urgent_stream);
   EXPECT_EQ(answer.tokens.size(), 3u);
-  const Answer rest = read(*job);
-  tokens.insert(tokens.end(), rest.tokens.begin(), rest.tokens.end());
-  EXPECT_EQ(tokens, expected);
+  const Answer rest = read(*job.stream);
+  job.tokens.insert(job.tokens.end(), rest.tokens.begin(), rest.tokens.end());
+  EXPECT_EQ(job.tokens, expected);
   EXPECT_EQ(engine->stats().preemptions, 1u);
+}
+
+// Without patience everyone is overdue at once, so a batch comes in the order of arrival between interactive work.
+TEST(Engine, WhoHasWaitedTooLongGetsAPlaceOutOfTurn) {
+  for (const bool patient : {true, false}) {
+    const auto engine = make_engine({.parallel = 1, .patience_seconds = patient ? 1e9 : 0.0});
+    HeldAnswer busy(*engine, request(*engine, "FIRST", -1));
+    Request low = request(*engine, "LOW", 8);
+    low.request_class = RequestClass::kBatch;
+    const auto batch = engine->submit(low).value(), interactive = engine->submit(request(*engine, "SECOND", 8)).value();
+    std::mutex mutex;
+    std::string order;
+    for (const auto& [stream, letter] : {std::pair(batch.get(), 'b'), std::pair(interactive.get(), 'i')})
+      stream->on_news([&mutex, &order, letter] {
+        const std::scoped_lock lock(mutex);
+        if (!order.contains(letter)) order += letter;
+      });
+    busy.go();
+    EXPECT_EQ(read(*batch).tokens.size(), 8u);
+    EXPECT_EQ(read(*interactive).tokens.size(), 8u);
+    EXPECT_EQ(order, patient ? "ib" : "bi");
+  }
 }
 
 TEST(Engine, ADeadlineThatCannotBeMetIsRefusedAndOneThatPassesEndsTheAnswer) {
@@ -413,16 +468,13 @@ TEST(Engine, RefusesAtTheDoorWithTheNumbers) {
   EXPECT_EQ(refused([](Request& r) { r.prompt.push_back(1 << 30); }).code, Code::kInvalidArgument);
   EXPECT_EQ(refused([](Request& r) { r.stop = {""}; }).code, Code::kInvalidArgument);
   EXPECT_EQ(refused([](Request& r) { r.sampling.temperature = -1; }).code, Code::kInvalidArgument);
-  std::vector<std::unique_ptr<Stream>> streams;
-  Error busy;
-  for (int i = 0; i < 8 && busy.message.empty(); ++i) {
-    auto stream = engine->submit(request(*engine, "GO ON", -1));
-    if (stream)
-      streams.push_back(std::move(*stream));
-    else
-      busy = stream.error();
-  }
-  EXPECT_EQ(busy.code, Code::kBusy) << "a full queue refuses instead of growing";
+  HeldAnswer running(*engine, request(*engine, "GO ON", -1));
+  const auto second = engine->submit(request(*engine, "GO ON", 1)),
+             third = engine->submit(request(*engine, "GO ON", 1));
+  EXPECT_TRUE(second && third);
+  EXPECT_EQ(engine->submit(request(*engine, "GO ON", 1)).error().code, Code::kBusy)
+      << "a full queue refuses instead of growing";
+  running.go();
 }
 
 TEST(Engine, EndsAnswersForTheReasonItSays) {

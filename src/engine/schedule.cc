@@ -10,6 +10,15 @@ bool before(const Precedence& a, const Precedence& b) {
          std::tuple(b.request_class, b.deadline, -int64_t{b.priority}, b.tenant_served, b.arrival);
 }
 
+int choose_waiting(std::span<const Waiting> waiting, double patience, bool overdue_turn) {
+  if (waiting.empty()) return -1;
+  const auto first = std::ranges::min_element(waiting, before, &Waiting::precedence);
+  const auto longest = std::ranges::max_element(waiting, {}, &Waiting::seconds);
+  const bool in_order =
+      !overdue_turn || longest->seconds < patience || first->precedence.request_class == RequestClass::kRealtime;
+  return static_cast<int>((in_order ? first : longest) - waiting.begin());
+}
+
 void compose_step(std::span<const Runnable> runnables, const StepLimits& limits, size_t first,
                   std::vector<Share>& shares) {
   shares.clear();

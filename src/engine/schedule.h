@@ -21,6 +21,15 @@ struct Precedence {
 };
 bool before(const Precedence& a, const Precedence& b);
 
+// Who wants a place, and for how long it has wanted one.
+struct Waiting {
+  Precedence precedence{};
+  double seconds = 0;
+};
+// Whose turn it is: an index, -1 if nobody waits. That is who comes before all others; but so that nobody waits for ever, with
+// `overdue_turn` it is the one that has waited longest, if it has waited for `patience` seconds and the first is not real-time work.
+int choose_waiting(std::span<const Waiting> waiting, double patience, bool overdue_turn);
+
 // A sequence that is being worked on.
 struct Runnable {
   int waiting = 0;       // tokens not yet run; 1 while it generates, the rest of its prompt before

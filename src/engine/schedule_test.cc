@@ -68,6 +68,34 @@ TEST(PrecedenceOrder, ClassThenDeadlineThenPriorityThenShareThenArrival) {
       EXPECT_EQ(before(in_order[i], in_order[k]), i < k) << i << " and " << k;
 }
 
+// A box that is never idle: the places are asked for by more interactive work than there is room for, and by one that comes after it
+// in the order for good. It gets its turn all the same; real-time work never gives way.
+TEST(ChooseWaiting, NobodyWaitsForEver) {
+  const auto of = [](RequestClass request_class, double seconds, Precedence precedence = {}) {
+    precedence.request_class = request_class;
+    return Waiting{precedence, seconds};
+  };
+  constexpr auto kRealtime = RequestClass::kRealtime, kInteractive = RequestClass::kInteractive,
+                 kBatch = RequestClass::kBatch;
+  const struct {
+    const char* what;
+    std::vector<Waiting> waiting;
+    bool overdue_turn;
+    int chosen;
+  } rows[] = {
+      {"nobody", {}, true, -1},
+      {"the order", {of(kBatch, 29), of(kInteractive, 1)}, true, 1},
+      {"a batch that is overdue", {of(kBatch, 30), of(kInteractive, 1)}, true, 0},
+      {"but not twice in one time", {of(kBatch, 300), of(kInteractive, 1)}, false, 1},
+      {"never before real-time work", {of(kBatch, 300), of(kInteractive, 300), of(kRealtime, 0)}, true, 2},
+      {"a low priority", {of(kInteractive, 1, {.priority = 9}), of(kInteractive, 31, {.priority = -9})}, true, 1},
+      {"a late deadline", {of(kInteractive, 1, {.deadline = 3}), of(kInteractive, 31, {.deadline = 99})}, true, 1},
+      {"a tenant that had much", {of(kInteractive, 45, {.tenant_served = 9e9}), of(kInteractive, 31)}, true, 0},
+      {"the longest of several", {of(kBatch, 40), of(kBatch, 50), of(kInteractive, 0)}, true, 1},
+  };
+  for (const auto& row : rows) EXPECT_EQ(choose_waiting(row.waiting, 30, row.overdue_turn), row.chosen) << row.what;
+}
+
 TEST(PaceOfSteps, AChunkBesideOthersIsAsLongAsAFewOfTheirSteps) {
   Pace pace;
   EXPECT_EQ(pace.mixed_prefill(512), 64) << "nothing was measured yet";
