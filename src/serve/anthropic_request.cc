@@ -33,6 +33,9 @@ Result<void> read_blocks(const json::array& blocks, const std::string& path, std
   json::array calls;
   for (size_t i = 0; i < blocks.size(); ++i) {
     Fields block(blocks[i], fmt::format("{}[{}]", path, i));
+    const auto* kind = block.find("type");
+    if (kind && kind->is_string() && (kind->get_string() == "image" || kind->get_string() == "document"))
+      block.wrong("type", kTextOnly);
     const auto type = block.word("type", {"text", "thinking", "tool_use", "tool_result", "redacted_thinking"});
     if (!type) block.wrong("type", "this server takes text, thinking, tool_use and tool_result");
     TRY(block.check());
@@ -73,22 +76,6 @@ Result<json::array> read_conversation(Fields& body) {
   return out;
 }
 
-Result<json::array> read_anthropic_tools(const json::array& tools) {
-  json::array out;
-  for (size_t i = 0; i < tools.size(); ++i) {
-    Fields tool(tools[i], fmt::format("tools[{}]", i));
-    const std::string type = tool.text("type").value_or("custom");
-    if (type != "custom") tool.wrong("type", "this server has no tools of its own");
-    const auto* schema = tool.object("input_schema");
-    json::object function{{"name", tool.text("name").value_or("")},
-                          {"description", tool.text("description").value_or("")}};
-    if (schema) function["parameters"] = *schema;
-    TRY(tool.check());
-    out.push_back({{"type", "function"}, {"function", std::move(function)}});
-  }
-  return read_tools(out);
-}
-
 void read_choice(Fields& body, ChatRequest& request) {
   const auto* choice = body.object("tool_choice");
   if (!choice) return;
@@ -124,7 +111,7 @@ Result<ChatRequest> read_request(const json::value& value, bool generates) {
   const auto* tools = body.array("tools");
   TRY(body.check());
   request.messages = TRY(read_conversation(body));
-  if (tools) request.tools = TRY(read_anthropic_tools(*tools));
+  if (tools) request.tools = TRY(read_flat_tools(*tools, "custom", "input_schema"));
   TRY(check_tool_choice(request));
   return request;
 }

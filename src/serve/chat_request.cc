@@ -71,7 +71,7 @@ std::string read_content(Fields& message, std::string_view name) {
     Fields part((*parts)[i], fmt::format("{}[{}]", message.path_of(name), i));
     const std::string type = part.text("type").value_or("text");
     const auto piece = is_text_part(type) ? part.text(type == "refusal" ? "refusal" : "text") : std::nullopt;
-    if (!is_text_part(type)) part.wrong("type", "this server takes parts of text only");
+    if (!is_text_part(type)) part.wrong("type", kTextOnly);
     if (!piece) part.wrong("text", "is missing");
     if (const auto checked = part.check(); !checked) message.wrong(checked.error());
     if (!text.empty()) text += '\n';
@@ -125,6 +125,24 @@ Result<boost::json::array> read_tools(const boost::json::array& tools) {
     out.push_back({{"type", "function"}, {"function", std::move(written)}});
   }
   return out;
+}
+
+Result<boost::json::array> read_flat_tools(const boost::json::array& tools, std::string_view type,
+                                           std::string_view schema) {
+  boost::json::array out;
+  for (size_t i = 0; i < tools.size(); ++i) {
+    Fields tool(tools[i], fmt::format("tools[{}]", i));
+    if (tool.text("type").value_or(std::string(type)) != type)
+      tool.wrong("type", fmt::format("this server has no tools of its own, only \"{}\"", type));
+    const auto* parameters = tool.object(schema);
+    TRY(tool.check());
+    boost::json::object function = tools[i].as_object();
+    function.erase("type");
+    function.erase(schema);
+    if (parameters) function["parameters"] = *parameters;
+    out.push_back({{"type", "function"}, {"function", std::move(function)}});
+  }
+  return read_tools(out);
 }
 
 void read_tool_choice(Fields& body, ChatRequest& request) {

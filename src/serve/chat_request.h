@@ -73,6 +73,11 @@ Result<ChatRequest> read_openai_chat(const boost::json::value& body);
 Result<boost::json::array> read_messages(const boost::json::array& messages, std::string_view path = "messages");
 // Tools in OpenAI's form.
 Result<boost::json::array> read_tools(const boost::json::array& tools);
+// Tools whose function stands flat beside their type, with its schema under that name.
+Result<boost::json::array> read_flat_tools(const boost::json::array& tools, std::string_view type,
+                                           std::string_view schema);
+// Why parts of other kinds are refused.
+inline constexpr std::string_view kTextOnly = "images, sound and files are not taken: models here read text only";
 // A content that is a string, or an array of parts of text; nothing for null.
 std::string read_content(Fields& message, std::string_view name);
 // The field tool_choice: a word or {"type", "name"} or {"type", "function": {"name"}}.

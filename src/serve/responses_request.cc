@@ -44,21 +44,6 @@ Result<json::array> read_input(const json::array& items) {
   return messages;
 }
 
-// Functions stand flat beside their type.
-Result<json::array> read_flat_tools(const json::array& tools) {
-  json::array out;
-  for (size_t i = 0; i < tools.size(); ++i) {
-    Fields tool(tools[i], fmt::format("tools[{}]", i));
-    const std::string type = tool.text("type").value_or("function");
-    if (type != "function") tool.wrong("type", "this server has no tools of its own, only \"function\"");
-    TRY(tool.check());
-    json::object function = tools[i].as_object();
-    function.erase("type");
-    out.push_back({{"type", "function"}, {"function", std::move(function)}});
-  }
-  return read_tools(out);
-}
-
 }  // namespace
 
 Result<ChatRequest> read_responses(const json::value& value) {
@@ -80,6 +65,7 @@ Result<ChatRequest> read_responses(const json::value& value) {
   if (const auto* reasoning = body.object("reasoning")) {
     Fields fields(*reasoning, "reasoning");
     if (const auto effort = fields.text("effort")) request.template_arguments["enable_thinking"] = *effort != "none";
+    if (const auto checked = fields.check(); !checked) body.wrong(checked.error());
   }
   request.parallel_calls = body.flag("parallel_tool_calls").value_or(true);
   read_tool_choice(body, request);
@@ -97,7 +83,7 @@ Result<ChatRequest> read_responses(const json::value& value) {
     messages.insert(messages.end(), items.begin(), items.end());
   }
   request.messages = TRY(read_messages(messages, "input"));
-  if (tools) request.tools = TRY(read_flat_tools(*tools));
+  if (tools) request.tools = TRY(read_flat_tools(*tools, "function", "parameters"));
   TRY(check_tool_choice(request));
   return request;
 }
