@@ -84,15 +84,36 @@ Result<Model> load(const ModelOptions& options) {
   return load_path(options, store, path, short_name(options));
 }
 
+namespace {
+
+// NAME and FILE.
+Result<std::pair<std::string, std::string>> read_adapter_option(const std::string& given) {
+  const size_t equals = given.find('=');
+  if (equals == 0 || equals == std::string::npos)
+    return fail(Code::kInvalidArgument, "--adapter {}: want NAME=FILE", given);
+  return std::pair(given.substr(0, equals), given.substr(equals + 1));
+}
+
+}  // namespace
+
+Result<std::map<std::string, std::string>> adapter_families(const ModelOptions& options) {
+  std::map<std::string, std::string> families;
+  for (const std::string& given : options.adapters) {
+    const auto [name, file] = TRY(read_adapter_option(given));
+    const Checkpoint checkpoint = TRY(open_checkpoint(file));
+    if (!families.emplace(name, checkpoint.metadata().find<std::string>("general.architecture").value_or("")).second)
+      return fail(Code::kInvalidArgument, "--adapter {}: there is another one of this name", given);
+  }
+  return families;
+}
+
 Result<Adapters> load_adapters(const ModelOptions& options, const Model& model, bool skip_others) {
   Adapters adapters;
   for (const std::string& given : options.adapters) {
-    const size_t equals = given.find('=');
-    if (equals == 0 || equals == std::string::npos)
-      return fail(Code::kInvalidArgument, "--adapter {}: want NAME=FILE", given);
-    auto adapter = Adapter::load(given.substr(equals + 1), *model.checkpoint, *model.decoder, *model.backend);
+    const auto [name, file] = TRY(read_adapter_option(given));
+    auto adapter = Adapter::load(file, *model.checkpoint, *model.decoder, *model.backend);
     if (adapter)
-      adapters[given.substr(0, equals)] = std::move(*adapter);
+      adapters.emplace_back(name, std::move(*adapter));
     else if (skip_others && adapter.error().code == Code::kUnsupported)
       LOG(kWarning, "{}", adapter.error().message);
     else
@@ -118,10 +139,15 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     }
     Model model = TRY(load_path(options, store, source.path, source.name));
     loaded->adapters = TRY(load_adapters(options, model, true));
+    loaded->memory_bytes = model.decoder->scratch_bytes();
+    for (const auto& [name, adapter] : loaded->adapters) loaded->memory_bytes += adapter->memory_bytes();
     EngineOptions own = engine;
     own.model_digest = source.digest;
     own.may_switch_precision = may_switch_precision(options);
     loaded->engine = TRY(Engine::create(std::move(model), own));
+    const EngineStats stats = loaded->engine->stats();
+    loaded->memory_bytes +=
+        loaded->engine->model().decoder->weight_bytes() + stats.kv_positions_max * stats.kv_position_bytes;
     return loaded;
   };
   return ModelLoader{.planned_bytes = std::move(planned), .load = std::move(load)};

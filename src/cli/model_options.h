@@ -38,9 +38,11 @@ inline bool may_switch_precision(const ModelOptions& options) { return options.p
 Result<Model> load(const ModelOptions& options);
 // Declares --adapter.
 void declare_adapter_option(CLI::App& app, ModelOptions& options);
-// Those of --adapter, by name; call it before an engine drives the model. With `skip_others` adapters of other families are left
+// For which family of models each of --adapter is, by name.
+Result<std::map<std::string, std::string>> adapter_families(const ModelOptions& options);
+// Those of --adapter, in their order; call it before an engine drives the model. With `skip_others` adapters of other families are left
 // out, with a warning in the log.
-using Adapters = std::map<std::string, std::shared_ptr<const Adapter>>;
+using Adapters = std::vector<std::pair<std::string, std::shared_ptr<const Adapter>>>;
 Result<Adapters> load_adapters(const ModelOptions& options, const Model& model, bool skip_others);
 // How a catalog loads models with these options, whose `model` is not used.
 Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOptions& engine);

@@ -27,8 +27,15 @@ struct LoadedModel {
   // One of the two.
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Encoder> encoder;
-  std::map<std::string, std::shared_ptr<const Adapter>> adapters;  // of the engine's model, by the names requests use
-  int64_t memory_bytes = 0;                                        // what the loader planned, or what it says it took
+  // Of the engine's model, by the names requests use, in the order they were given.
+  std::vector<std::pair<std::string, std::shared_ptr<const Adapter>>> adapters;
+  int64_t memory_bytes = 0;  // what the loader planned, or what it says it took
+  // Null: none of that name.
+  [[nodiscard]] std::shared_ptr<const Adapter> adapter(std::string_view name_of) const {
+    for (const auto& [each, adapter] : adapters)
+      if (each == name_of) return adapter;
+    return nullptr;
+  }
 };
 
 // How the catalog gets a model into memory; handed in by whoever knows threads, context and backend. Called without locks, by
@@ -48,6 +55,8 @@ struct CatalogOptions {
   ModelLoader loader;
   int64_t memory_bytes_max = 0;  // for all models together; 0: no limit
   KeepAlive keep_alive = std::chrono::minutes(5);
+  // The adapters that load() looks for, and the family of models that each is for.
+  std::map<std::string, std::string> adapters{};
 };
 
 struct LoadedState {
@@ -85,6 +94,7 @@ class Catalog {
   bool unload(std::string_view name);
   [[nodiscard]] std::vector<LoadedState> loaded() const;  // by name
   [[nodiscard]] const ModelLibrary& library() const { return *library_; }
+  [[nodiscard]] const std::map<std::string, std::string>& adapters() const { return options_.adapters; }
   [[nodiscard]] std::vector<ListedModel> list() const { return library_->list(); }
 
  private:

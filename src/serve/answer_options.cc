@@ -50,6 +50,23 @@ void read_sampling(Fields& body, AnswerOptions& options) {
   read_logit_bias(body, sampling);
 }
 
+// llama-server's form: [{"id": 0, "scale": 1}]; adapters that are not named are off.
+void read_lora(Fields& body, AnswerOptions& options) {
+  const auto* list = body.array("lora");
+  if (!list) return;
+  options.lora = -1;
+  for (size_t i = 0; i < list->size(); ++i) {
+    Fields item((*list)[i], fmt::format("{}[{}]", body.path_of("lora"), i));
+    const auto id = item.integer("id", 0, INT32_MAX);
+    if (!id) item.wrong("id", "is missing");
+    const double scale = item.number("scale", -1e9, 1e9).value_or(0);
+    if (scale != 0 && scale != 1) item.wrong("scale", "need 0 or 1: adapters are used as they are");
+    if (scale != 0 && *options.lora >= 0) item.wrong("id", "one adapter at a time");
+    if (const auto checked = item.check(); !checked) return body.wrong(checked.error());
+    if (scale != 0) options.lora = static_cast<int>(*id);
+  }
+}
+
 // All the fields by which clients of several servers ask for a form of output; more than one is refused.
 class FormReader {
  public:
@@ -165,6 +182,7 @@ void read_scheduling(Fields& body, AnswerOptions& options) {
 void read_answer_options(Fields& body, AnswerOptions& options) {
   read_sampling(body, options);
   read_scheduling(body, options);
+  read_lora(body, options);
   for (const std::string_view name : {"n_predict", "max_tokens", "max_completion_tokens"})
     if (const auto most = body.integer(name, -1, kTokensMax)) options.max_tokens = static_cast<int>(*most);
   options.n = static_cast<int>(body.integer("n", 1, limits::kChoices).value_or(1));

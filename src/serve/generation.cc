@@ -1,5 +1,7 @@
 #include "serve/generation.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <atomic>
 #include <boost/json/serialize.hpp>
@@ -56,8 +58,19 @@ class Generation : public std::enable_shared_from_this<Generation> {
   }
 
  private:
+  // The adapter that a request names by its place. A key that may not use it finds none there.
+  Result<void> choose_adapter(int place) {
+    const auto& adapters = what_.acquired.model->adapters;
+    const bool there = place >= 0 && static_cast<size_t>(place) < adapters.size();
+    if (place >= 0 && (!there || !call_.identity.may_use(adapters[static_cast<size_t>(place)].first)))
+      return fail(Code::kInvalidArgument, "lora: there is no adapter {}; this model has {}", place, adapters.size());
+    what_.acquired.adapter = there ? adapters[static_cast<size_t>(place)].second : nullptr;
+    return {};
+  }
+
   Result<void> submit() {
     AnswerOptions& options = what_.options;
+    if (options.lora) TRY(choose_adapter(*options.lora));
     if (!options.seed_given) options.sampling.seed = random_seed();
     const Tokenizer& tokenizer = *what_.acquired.text().tokenizer;
     for (const ChatPrompt& prompt : what_.prompts) {
@@ -190,11 +203,19 @@ Result<std::string> allowed_model(Server& server, const RouteCall& call, std::st
 
 namespace {
 
-// Adapters are known from the models in memory. Empty: none has one of that name.
-std::string base_of_adapter(Server& server, const std::string& name) {
+// The model that an adapter is for: one in memory, or the only one of its family.
+Result<std::string> base_of_adapter(Server& server, const std::string& name) {
   for (const LoadedState& state : server.catalog().loaded())
-    if (state.model->adapters.contains(name)) return state.model->name;
-  return {};
+    if (state.model->adapter(name)) return state.model->name;
+  const auto declared = server.catalog().adapters().find(name);
+  std::vector<std::string> bases;
+  if (declared != server.catalog().adapters().end())
+    for (const ListedModel& model : server.catalog().list())
+      if (model.details.family == declared->second) bases.push_back(model.source.name);
+  if (bases.empty()) return fail(Code::kNotFound, "model '{}' not found", name);
+  if (bases.size() == 1) return bases.front();
+  return fail(Code::kInvalidArgument, "model: '{}' is an adapter for one of {}; ask for its model first", name,
+              fmt::join(bases, ", "));
 }
 
 }  // namespace
@@ -207,13 +228,11 @@ Result<Acquired> acquire_any(Server& server, const RouteCall& call, std::string&
   call.exchange->run_waiting([&] { model = server.catalog().acquire(name, keep_alive); });
   Acquired acquired;
   if (!model && model.error().code == Code::kNotFound) {
-    const std::string base = base_of_adapter(server, name);
-    if (base.empty()) return fail(Code::kNotFound, "model '{}' not found", name);
+    const std::string base = TRY(base_of_adapter(server, name));
     call.exchange->run_waiting([&] { model = server.catalog().acquire(base, keep_alive); });
     if (!model) return std::unexpected(model.error());
-    const auto found = (*model)->adapters.find(name);
-    if (found == (*model)->adapters.end()) return fail(Code::kNotFound, "model '{}' not found", name);
-    acquired.adapter = found->second;
+    acquired.adapter = (*model)->adapter(name);
+    if (!acquired.adapter) return fail(Code::kNotFound, "model '{}' not found", name);
   }
   if (!model) return std::unexpected(model.error());
   acquired.model = std::move(*model);

@@ -22,13 +22,17 @@ json::object shown(const ListedModel& model, std::string_view id, std::chrono::s
             {"embedding", details.embedding}}}};
 }
 
-json::object shown_adapter(std::string_view name, std::string_view base,
-                           std::chrono::system_clock::time_point started) {
-  return {{"id", name},
-          {"object", "model"},
-          {"created", std::chrono::duration_cast<std::chrono::seconds>(started.time_since_epoch()).count()},
-          {"owned_by", "hearth"},
-          {"parent", base}};
+// Its model is known once that is in memory.
+json::object shown_adapter(const std::string& name, Server& server) {
+  json::object out{
+      {"id", name},
+      {"object", "model"},
+      {"created", std::chrono::duration_cast<std::chrono::seconds>(server.started().time_since_epoch()).count()},
+      {"owned_by", "hearth"},
+      {"parent", nullptr}};
+  for (const LoadedState& state : server.catalog().loaded())
+    if (state.model->adapter(name)) out["parent"] = state.model->name;
+  return out;
 }
 
 void models(Server& server, RouteCall call) {
@@ -40,18 +44,16 @@ void models(Server& server, RouteCall call) {
   const ModelLibrary& library = server.catalog().library();
   for (const auto& [alias, target] : library.aliases())
     if (const auto model = library.details(alias)) add(*model, alias);
-  for (const LoadedState& state : server.catalog().loaded())
-    for (const auto& [name, adapter] : state.model->adapters)
-      if (call.identity.may_use(name)) data.emplace_back(shown_adapter(name, state.model->name, server.started()));
+  for (const auto& [name, family] : server.catalog().adapters())
+    if (call.identity.may_use(name)) data.emplace_back(shown_adapter(name, server));
   reply_json(call, 200, {{"object", "list"}, {"data", std::move(data)}});
 }
 
 void model(Server& server, RouteCall call) {
   const std::string& name = call.parameters[0];
   const auto found = server.catalog().library().details(name);
-  for (const LoadedState& state : server.catalog().loaded())
-    if (!found && state.model->adapters.contains(name) && call.identity.may_use(name))
-      return reply_json(call, 200, shown_adapter(name, state.model->name, server.started()));
+  if (!found && server.catalog().adapters().contains(name) && call.identity.may_use(name))
+    return reply_json(call, 200, shown_adapter(name, server));
   if (!found || !call.identity.may_use(name))
     return reply_error(call, {Code::kNotFound, fmt::format("model '{}' not found", name)});
   reply_json(call, 200, shown(*found, name, server.started()));

@@ -63,8 +63,7 @@ void read_think(Fields& body, ChatRequest& chat) {
 }
 
 void refuse_images(Fields& fields) {
-  if (const auto* images = fields.array("images"); images && !images->empty())
-    fields.wrong("images", "this server takes text only");
+  if (const auto* images = fields.array("images"); images && !images->empty()) fields.wrong("images", kTextOnly);
 }
 
 void read_options(Fields& body, OllamaRequest& request) {

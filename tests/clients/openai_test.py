@@ -124,6 +124,34 @@ class Others(unittest.TestCase):
         for ask in (lambda: client.models.retrieve("nope"), lambda: client.completions.create(model="nope", prompt="a")):
             self.assertRaises(openai.NotFoundError, ask)
 
+    def test_an_adapter_is_chosen_by_its_place_as_well(self):
+        answer = lambda model, **extra: client.completions.create(
+            model=model, prompt="The sea", max_tokens=8, temperature=0, extra_body=extra).choices[0].text
+        plain, adapted = answer(MODEL), answer(ADAPTER)
+        self.assertEqual(answer(MODEL, lora=[{"id": 0, "scale": 1}]), adapted)
+        self.assertEqual(answer(ADAPTER, lora=[]), plain)
+        self.assertEqual(answer(ADAPTER, lora=[{"id": 0, "scale": 0}]), plain)
+        with self.assertRaisesRegex(openai.BadRequestError, "lora"):
+            answer(MODEL, lora=[{"id": 1, "scale": 1}])
+
+    def test_log_probabilities_of_an_echoed_prompt(self):
+        """As programs that compare models ask for them: the prompt's tokens, each as likely as if the model had written it."""
+        ask = lambda prompt, **more: client.completions.create(model=MODEL, prompt=prompt, temperature=0, logprobs=2, **more)
+        written = ask("The capital of France", max_tokens=6).choices[0]
+        whole = "The capital of France" + written.text
+        told = ask(whole, max_tokens=0, echo=True).choices[0]
+        self.assertEqual((told.text, told.finish_reason), (whole, "length"))
+        logprobs = told.logprobs
+        self.assertEqual("".join(logprobs.tokens), whole)
+        self.assertEqual((logprobs.token_logprobs[0], logprobs.top_logprobs[0]), (None, None))
+        self.assertEqual(logprobs.text_offset, [len("".join(logprobs.tokens[:i])) for i in range(len(logprobs.tokens))])
+        for got, expected in zip(logprobs.token_logprobs[-6:], written.logprobs.token_logprobs, strict=True):
+            self.assertAlmostEqual(got, expected, places=6)
+        parts = [part.choices[0] for part in ask(whole, max_tokens=0, echo=True, stream=True)]
+        self.assertEqual("".join(part.text for part in parts), whole)
+        streamed = [value for part in parts for value in part.logprobs.token_logprobs]
+        self.assertEqual(streamed, logprobs.token_logprobs)
+
     def test_completions_go_on_from_texts_and_tokens(self):
         answer = client.completions.create(model=MODEL, prompt=["Once", "Two"], max_tokens=4, n=2, logprobs=2)
         self.assertEqual([choice.index for choice in answer.choices], [0, 1, 2, 3])
