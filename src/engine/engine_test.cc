@@ -466,6 +466,7 @@ TEST(Engine, RefusesAtTheDoorWithTheNumbers) {
   EXPECT_EQ(refused([](Request& r) { r.prompt.assign(kContext, 5); }).code, Code::kLimit);
   EXPECT_EQ(refused([](Request& r) { r.prompt.push_back(-1); }).code, Code::kInvalidArgument);
   EXPECT_EQ(refused([](Request& r) { r.prompt.push_back(1 << 30); }).code, Code::kInvalidArgument);
+  EXPECT_EQ(refused([](Request& r) { r.sampling.logit_bias = {{64, 1.0f}}; }).code, Code::kInvalidArgument);
   EXPECT_EQ(refused([](Request& r) { r.stop = {""}; }).code, Code::kInvalidArgument);
   EXPECT_EQ(refused([](Request& r) { r.sampling.temperature = -1; }).code, Code::kInvalidArgument);
   HeldAnswer running(*engine, request(*engine, "GO ON", -1));

@@ -16,7 +16,8 @@ constexpr ToolSyntax kHermes{.name = "hermes",
                              .before = "\n",
                              .between = {},
                              .after = "\n",
-                             .end = "</tool_call>"};
+                             .end = "</tool_call>",
+                             .bare = true};  // Qwen2.5-Coder leaves the marks out
 // The first whose mark a template has.
 constexpr std::array kSyntaxes{
     ToolSyntax{"mistral-named", "[ARGS]", "[TOOL_CALLS]", "", "[TOOL_CALLS]", "", "", "arguments", CallBody::kNamed},

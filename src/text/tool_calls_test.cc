@@ -58,6 +58,9 @@ constexpr std::array kRows{
     Row{kHermes, R"(<tool_call>{"name": "f", "arguments": "{\"a\": 1}"}</tool_call>)", R"({f {"a":1}})"},
     Row{kHermes, "<tool_call>{\"name\": \"f\"}</tool_call>", "{f {}}"},
     Row{kHermes, "<tool_call>no call</tool_call>", "no call</tool_call>"},
+    Row{kHermes, "{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n", R"({f {"a": 1}})"},
+    Row{kHermes, R"({"name": "unknown", "arguments": {}})", R"({"name": "unknown", "arguments": {}})"},
+    Row{kHermes, R"({"a": 1})", R"({"a": 1})"},
     // Cut off: in the mark, in the head, in the arguments.
     Row{kHermes, "<tool_call>\n{\"na", ""},
     Row{kHermes, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1", R"({f {"a": 1)"},

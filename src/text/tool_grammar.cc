@@ -188,13 +188,14 @@ Result<Shared> tool_grammar(const ToolSyntax& syntax, const boost::json::array& 
   const Marks marks = marks_of(syntax, options.tokenizer);
   const Shared call = TRY(any_call(syntax, marks, functions, 0));
   const Shared behind = TRY(behind_mark(marks, call, options.parallel));
+  const bool usually_bare = syntax.bare && syntax.end.empty();
   if (!options.required) {
     std::vector<Grammar::Triggered> triggers{{marks.begin, behind}};
     constexpr std::string_view kHead = "{\"name\": \"";
-    if (syntax.bare) triggers.push_back({std::string(kHead), TRY(any_call(syntax, marks, functions, kHead.size()))});
+    if (usually_bare) triggers.push_back({std::string(kHead), TRY(any_call(syntax, marks, functions, kHead.size()))});
     return Grammar::after_trigger(triggers);
   }
-  if (syntax.bare) return call;
+  if (usually_bare) return call;
   Parts all;
   TRY(all.text(marks.begin));
   all.language(behind);

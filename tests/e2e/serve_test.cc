@@ -8,6 +8,7 @@
 #include <sstream>
 #include <thread>
 
+#include "model/gguf_writer.h"
 #include "net/http_transfer.h"
 #include "support/notify_socket.h"
 #include "support/program.h"
@@ -157,6 +158,49 @@ TEST_F(ServeTest, ABatchThatIsKilledGoesOnAndAnswersEveryLineOnce) {
   EXPECT_EQ(answers(killed).size(), 61u);
   EXPECT_EQ(answers(killed), answers(whole));
   EXPECT_FALSE(std::filesystem::exists(killed + journal)) << "prompts stay nowhere";
+}
+
+TEST_F(ServeTest, AnAdapterIsKnownAndLoadsItsModelBeforeAnybodyAskedForThat) {
+  constexpr uint64_t kWidth = 32;
+  GgufWriter adapter;
+  for (const auto& [key, value] :
+       {std::pair{"general.type", "adapter"}, {"adapter.type", "lora"}, {"general.architecture", "llama"}})
+    adapter.set(key, value);
+  adapter.set("adapter.lora.alpha", 8.0f);
+  std::vector<float> values(kWidth);
+  for (size_t i = 0; i < kWidth; ++i) values[i] = static_cast<float>(i * 37 % 64) / 32 - 1;
+  const uint64_t down[] = {kWidth, 1}, up[] = {1, kWidth};
+  adapter.add_tensor("blk.0.attn_output.weight.lora_a", Type::kF32, down, std::as_bytes(std::span(values)));
+  adapter.add_tensor("blk.0.attn_output.weight.lora_b", Type::kF32, up, std::as_bytes(std::span(values)));
+  const std::string file = home_.path() / "adapter.gguf";
+  ASSERT_TRUE(adapter.write(file));
+  const test::Environment environment{{"HEARTH_HOME", home_.path().string()}, {"NOTIFY_SOCKET", notified_.path()}};
+  ASSERT_EQ(test::run_program({HEARTH_PROGRAM, "pull", kModel, "--name", "base"}, environment).exit_code, 0);
+  server_ = std::make_unique<Program>(
+      std::vector<std::string>{HEARTH_PROGRAM, "serve", "--listen", "127.0.0.1:0", "--adapter", "pirate=" + file},
+      environment);
+  ASSERT_EQ(notification(), "READY=1") << server_->err();
+  const auto ask = [&](const std::string& request) {
+    RawClient client(port());
+    return client.ask(request);
+  };
+  const auto complete = [&](const std::string& body) {
+    return ask(fmt::format("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{}",
+                           body.size(), body));
+  };
+  const std::string one = "GET /v1/models/pirate HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  EXPECT_TRUE(ask(one).contains("\"parent\":null"));
+  const std::string adapted =
+      complete(R"({"model":"pirate","prompt":"A","max_tokens":9,"temperature":0,"ignore_eos":true})");
+  EXPECT_EQ(status_of(adapted), 200) << adapted;
+  EXPECT_TRUE(ask(one).contains("\"parent\":\"base\""));
+  const auto text = [](const std::string& answer) {
+    const size_t at = answer.find("\"text\":");
+    return answer.substr(at, answer.find("\"logprobs\"") - at);
+  };
+  EXPECT_EQ(text(complete(R"({"model":"base","prompt":"A","max_tokens":9,"temperature":0,"ignore_eos":true,
+                              "lora":[{"id":0,"scale":1}]})")),
+            text(adapted));
 }
 
 TEST_F(ServeTest, WhatCannotBeServedIsSaidAtOnce) {
