@@ -336,7 +336,7 @@ pageTest(
   async (page) => {
     await page.evaluate(() => {
       let now = 0;
-      performance.now = () => (now += 30); // the page's clock, however busy the machine is
+      performance.now = () => (now += 10); // the page's clock, however busy the machine is
       window.heard = [];
       new MutationObserver(() => window.heard.push(document.getElementById('announcer').textContent)).observe(
         document.getElementById('announcer'),
