@@ -60,8 +60,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::chrono::steady_clock::time_point since_;
   std::unique_ptr<LoopTimer> read_timer_, write_timer_;
   std::array<char, 16 << 10> chunk_;
-  std::string input_;  // read, not yet taken by the reader
-  bool reading_ = false, ended_ = false;  // a read runs; the client sends no more
+  std::string input_;                             // read, not yet taken by the reader
+  bool reading_ = false, ended_ = false;          // a read runs; the client sends no more
   std::shared_ptr<ServerAnswer::Output> answer_;  // of the request that runs
   std::string out_;                               // on its way
   size_t out_sent_ = 0;
