@@ -14,7 +14,7 @@ constexpr std::array kBackends{
     BackendInfo{"cpu", cpu::create_cpu_backend},
     BackendInfo{"reference", create_reference},
 };
-constexpr std::array<std::string_view, 2> kKvTypeNames{"f16", "i8"};
+constexpr std::array<std::string_view, 3> kKvTypeNames{"f16", "i8", "i4"};
 
 }  // namespace
 
@@ -34,7 +34,7 @@ std::string_view name(KvType type) { return kKvTypeNames[static_cast<size_t>(typ
 Result<KvType> parse_kv_type(std::string_view name) {
   for (size_t i = 0; i < kKvTypeNames.size(); ++i)
     if (kKvTypeNames[i] == name) return static_cast<KvType>(i);
-  return fail(Code::kInvalidArgument, "KV type '{}' is not known; use f16 or i8", name);
+  return fail(Code::kInvalidArgument, "KV type '{}' is not known; use f16, i8, i4 or, where a model runs, auto", name);
 }
 
 }  // namespace hearth

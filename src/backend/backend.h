@@ -66,7 +66,9 @@ struct Rows {
   [[nodiscard]] Rows rows(int begin, int count) const { return {buffer, offset + begin * stride, count, cols, stride}; }
 };
 
-enum class KvType : uint8_t { kF16, kI8 };
+// i4: the fewest bytes; keys and values are kept rotated (Hadamard), which attention undoes.
+enum class KvType : uint8_t { kF16, kI8, kI4 };
+inline constexpr KvType kAllKvTypes[] = {KvType::kF16, KvType::kI8, KvType::kI4};
 std::string_view name(KvType type);
 Result<KvType> parse_kv_type(std::string_view name);
 

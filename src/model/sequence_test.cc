@@ -136,7 +136,7 @@ TEST_P(SequenceTest, FullCacheAndTooManySequencesAreErrorsWithNumbers) {
   EXPECT_EQ(store_->open().error().code, Code::kBusy);
 }
 
-INSTANTIATE_TEST_SUITE_P(KvTypes, SequenceTest, testing::Values(KvType::kF16, KvType::kI8),
+INSTANTIATE_TEST_SUITE_P(KvTypes, SequenceTest, testing::ValuesIn(kAllKvTypes),
                          [](const auto& each) { return std::string(name(each.param)); });
 
 }  // namespace

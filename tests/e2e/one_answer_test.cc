@@ -123,7 +123,7 @@ TEST_P(OneAnswerTest, InstructionSetsAgree) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(KvTypes, OneAnswerTest, testing::Values(KvType::kF16, KvType::kI8),
+INSTANTIATE_TEST_SUITE_P(KvTypes, OneAnswerTest, testing::ValuesIn(kAllKvTypes),
                          [](const auto& each) { return std::string(name(each.param)); });
 
 }  // namespace

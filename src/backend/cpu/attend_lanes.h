@@ -90,19 +90,37 @@ template <class P, int Q, int D>
 // A page as the products read it.
 struct PageView {
   const std::byte *keys, *values;
-  const float *key_scales, *value_scales;  // i8
-  bool partial;                            // some query does not see all of it
+  const std::byte *key_scales, *value_scales;  // of codes
+  bool partial;                                // some query does not see all of it
   int start;
   int64_t ahead;  // bytes from here to the page to be fetched meanwhile
 };
 
-// What softmax leaves for a block's outputs.
+// What softmax leaves for a block's outputs; with codes, p and f of weigh() belong to one group of elements.
 template <int Q>
 struct Weights {
-  alignas(64) float p[Q][kPagePositions];
+  alignas(64) float p[Q][kPagePositions], w[Q][kPagePositions];
   alignas(64) int16_t codes[Q][kPagePositions];
-  float c[Q], f[Q];
+  float c[Q], f[Q], code_f[Q];
 };
+
+// Products over codes in groups that have scales of their own, in f16.
+template <class P>
+struct Nibbles : P {
+  static constexpr bool kGroups = true;
+};
+template <class P>
+constexpr bool in_groups() {
+  return requires { P::kGroups; };
+}
+template <class I, class P>
+[[gnu::always_inline]] inline typename I::F load_scales(const std::byte* scales, int group, int first) {
+  if constexpr (in_groups<P>()) {
+    return I::halves(reinterpret_cast<const uint16_t*>(scales) + group * kPagePositions + first);
+  } else {
+    return I::load(reinterpret_cast<const float*>(scales) + first);
+  }
+}
 
 template <class I, class P, int Q>
 [[gnu::always_inline]] inline void scores(const AttendArgs& args, const typename P::Element* q, const PageView& page,
@@ -110,21 +128,31 @@ template <class I, class P, int Q>
   constexpr int kVectors = kPageVectors<I>;
   constexpr int D = I::template block_vectors<P, Q>() < kVectors ? I::template block_vectors<P, Q>() : kVectors;
   constexpr int64_t kVectorBytes = I::kLanes * P::kLaneBytes;
-  const int elements = P::kCodes ? 4 * args.layout.fours() : args.layout.head_dim;
+  const int elements = P::kCodes ? 32 / args.layout.bits * args.layout.key_words() : args.layout.head_dim;
+  const int group = in_groups<P>() ? kGroupElements : elements;
 #pragma GCC unroll 1
   for (int v = 0; v < kVectors; v += D) {
-    typename P::Acc acc[Q][D];
-    product<P, Q, D>(q, args.layout.padded(), page.keys + v * kVectorBytes, kPagePositions * P::kLaneBytes,
-                     kVectorBytes, elements / P::kElements, page.ahead, acc);
+    int first = 0;
+    do {
+      const int count = elements - first < group ? elements - first : group;
+      typename P::Acc acc[Q][D];
+      product<P, Q, D>(q + first, args.layout.padded(),
+                       page.keys + first / P::kElements * kPagePositions * P::kLaneBytes + v * kVectorBytes,
+                       kPagePositions * P::kLaneBytes, kVectorBytes, count / P::kElements, page.ahead, acc);
 #pragma GCC unroll 8
-    for (int i = 0; i < Q; ++i) {
+      for (int i = 0; i < Q; ++i) {
 #pragma GCC unroll 8
-      for (int u = 0; u < D; ++u) {
-        typename I::F each = P::to_float(acc[i][u]);
-        if constexpr (P::kCodes) each = I::mul(each, I::load(page.key_scales + (v + u) * I::kLanes));
-        I::store(s[i] + (v + u) * I::kLanes, each);
+        for (int u = 0; u < D; ++u) {
+          float* to = s[i] + (v + u) * I::kLanes;
+          typename I::F each = P::to_float(acc[i][u]);
+          if constexpr (P::kCodes) {
+            const typename I::F scale = load_scales<I, P>(page.key_scales, first / kGroupElements, (v + u) * I::kLanes);
+            each = first == 0 ? I::mul(each, scale) : I::fma(each, scale, I::load(to));
+          }
+          I::store(to, each);
+        }
       }
-    }
+    } while ((first += group) < elements);
   }
 }
 
@@ -137,12 +165,12 @@ template <class I, class P, int Q>
 
 // Scores to probabilities, in three passes over the block's queries: each query is one long chain of steps, and only
 // the chains of several keep the machine busy.
-template <class I, bool kCodes, bool kPartial, int Q>
+template <class I, bool kPartial, int Q>
 [[gnu::always_inline]] inline void softmax(const AttendArgs& args, int first, const PageView& page, const float* scales,
                                            Weights<Q>& weights) {
   using F = typename I::F;
   constexpr int kVectors = kPageVectors<I>;
-  float top[Q];  // a of attend.h, then the largest w
+  float top[Q];  // a of attend.h
 #pragma GCC unroll 1
   for (int i = 0; i < Q; ++i) {
     float* s = weights.p[i];
@@ -170,24 +198,34 @@ template <class I, bool kCodes, bool kPartial, int Q>
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) p[v] = I::exp2_below(I::sub(I::load(s + v * I::kLanes), I::all(top[i])));
     args.l[first + i] = __builtin_fmaf(I::sum(p), weights.f[i], args.l[first + i] * weights.c[i]);
-    if constexpr (kCodes) {
-      const int begin = args.begin[first + i] - page.start, end = args.end[first + i] - page.start;
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
-        p[v] = I::mul(p[v], I::load(page.value_scales + v * I::kLanes));
-        if constexpr (kPartial) p[v] = I::inside(p[v], v * I::kLanes, begin, end, 0.0f);
-      }
-      top[i] = I::largest_bits(p);
-    }
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) I::store(s + v * I::kLanes, p[v]);
   }
-  if constexpr (kCodes) {
+}
+
+// Codes of probabilities times the scales of a group's values.
+template <class I, class P, bool kPartial, int Q>
+[[gnu::always_inline]] inline void weigh(const AttendArgs& args, int first, const PageView& page, int group,
+                                         Weights<Q>& weights) {
+  constexpr int kVectors = kPageVectors<I>;
+  float top[Q];
 #pragma GCC unroll 1
-    for (int i = 0; i < Q; ++i) {
-      weights.f[i] *= top[i] * (1.0f / kProbabilityCode);
-      I::store_codes(weights.p[i], I::all(top[i] >= kCodeMin ? kProbabilityCode / top[i] : 0.0f), weights.codes[i]);
+  for (int i = 0; i < Q; ++i) {
+    const int begin = args.begin[first + i] - page.start, end = args.end[first + i] - page.start;
+    typename I::F w[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      w[v] = I::mul(I::load(weights.p[i] + v * I::kLanes), load_scales<I, P>(page.value_scales, group, v * I::kLanes));
+      if constexpr (kPartial) w[v] = I::inside(w[v], v * I::kLanes, begin, end, 0.0f);
+      I::store(weights.w[i] + v * I::kLanes, w[v]);
+      if constexpr (in_groups<P>()) w[v] = I::abs(w[v]);
     }
+    top[i] = I::largest_bits(w);
+  }
+#pragma GCC unroll 1
+  for (int i = 0; i < Q; ++i) {
+    weights.code_f[i] = weights.f[i] * (top[i] * (1.0f / kProbabilityCode));
+    I::store_codes(weights.w[i], I::all(top[i] >= kCodeMin ? kProbabilityCode / top[i] : 0.0f), weights.codes[i]);
   }
 }
 
@@ -205,9 +243,20 @@ template <class I, class P, int Q, int D>
   for (int i = 0; i < Q; ++i, o += padded) {
 #pragma GCC unroll 8
     for (int v = 0; v < D; ++v)
-      I::store(o + v * I::kLanes, I::fma(P::to_float(acc[i][v]), I::all(weights.f[i]),
+      I::store(o + v * I::kLanes, I::fma(P::to_float(acc[i][v]), I::all(P::kCodes ? weights.code_f[i] : weights.f[i]),
                                          I::mul(I::load(o + v * I::kLanes), I::all(weights.c[i]))));
   }
+}
+
+template <class I, class P, int Q>
+[[gnu::always_inline]] inline void outputs_between(const AttendArgs& args, const typename P::Element* p,
+                                                   const PageView& page, const Weights<Q>& weights, int first,
+                                                   int begin, int end, int d, int d_end) {
+  constexpr int D = I::template block_vectors<P, Q>(), kRest = 16 / I::kLanes < D ? 16 / I::kLanes : D;
+  for (; d + D * I::kLanes <= d_end; d += D * I::kLanes)
+    outputs<I, P, Q, D>(args, p, page, weights, first, begin, end, d);
+  if constexpr (kRest < D)
+    for (; d < d_end; d += kRest * I::kLanes) outputs<I, P, Q, kRest>(args, p, page, weights, first, begin, end, d);
 }
 
 template <class I, class P, int Q>
@@ -215,28 +264,30 @@ void block(const AttendArgs& args, const typename P::Element* q, const float* sc
   Weights<Q> weights;
   scores<I, P, Q>(args, q + int64_t{first} * args.layout.padded(), page, weights.p);
   if (page.partial) {
-    softmax<I, P::kCodes, true>(args, first, page, scales, weights);
+    softmax<I, true>(args, first, page, scales, weights);
   } else {
-    softmax<I, P::kCodes, false>(args, first, page, scales, weights);
+    softmax<I, false>(args, first, page, scales, weights);
   }
-  const typename P::Element* p;
   int begin = 0, end = kPagePositions;
+  const int padded = args.layout.padded();
   if constexpr (P::kCodes) {
-    p = weights.codes[0];
-  } else {
-    p = weights.p[0];  // all queries of a block see the same positions of a partial page
+    const int group = in_groups<P>() ? kGroupElements : padded;
+    for (int d = 0; d < padded; d += group) {
+      if (page.partial) {
+        weigh<I, P, true>(args, first, page, d / kGroupElements, weights);
+      } else {
+        weigh<I, P, false>(args, first, page, d / kGroupElements, weights);
+      }
+      outputs_between<I, P, Q>(args, weights.codes[0], page, weights, first, begin, end, d,
+                               padded - d < group ? padded : d + group);
+    }
+  } else {  // all queries of a block see the same positions of a partial page
     if (page.partial) {
       begin = args.begin[first] > page.start ? args.begin[first] - page.start : 0;
       end = args.end[first] < page.start + kPagePositions ? args.end[first] - page.start : kPagePositions;
     }
+    outputs_between<I, P, Q>(args, weights.p[0], page, weights, first, begin, end, 0, padded);
   }
-  constexpr int D = I::template block_vectors<P, Q>(), kRest = 16 / I::kLanes < D ? 16 / I::kLanes : D;
-  const int padded = args.layout.padded();
-  int d = 0;
-  for (; d + D * I::kLanes <= padded; d += D * I::kLanes)
-    outputs<I, P, Q, D>(args, p, page, weights, first, begin, end, d);
-  if constexpr (kRest < D)
-    for (; d < padded; d += kRest * I::kLanes) outputs<I, P, Q, kRest>(args, p, page, weights, first, begin, end, d);
 }
 
 [[gnu::always_inline]] inline bool sees(const AttendArgs& args, const PageView& page, int query) {
@@ -304,8 +355,8 @@ template <class I, class Raw, class Expanded>
     const int start = i * kPagePositions;
     PageView page{data,
                   data + layout.values(),
-                  reinterpret_cast<const float*>(data + layout.key_scales()),
-                  reinterpret_cast<const float*>(data + layout.value_scales()),
+                  data + layout.key_scales(),
+                  data + layout.value_scales(),
                   last_begin > start || first_end < start + kPagePositions,
                   start,
                   (i + kPagesAhead < args.n_listed ? args.pages[i + kPagesAhead] : data) - data};
@@ -316,8 +367,9 @@ template <class I, class Raw, class Expanded>
       }
     }
     if constexpr (Raw::kCodes) {
-      I::expand_codes(page.keys, int64_t{layout.fours()}, kPagePositions, scratch);
-      I::expand_codes(page.values, kPagePositions / 4, layout.padded(), expanded_values);
+      const auto expand = in_groups<Raw>() ? I::expand_nibbles : I::expand_codes;
+      expand(page.keys, layout.key_words(), kPagePositions, scratch);
+      expand(page.values, kPagePositions * layout.bits / 32, layout.padded(), expanded_values);
     } else {
       for (int64_t at = 0; at < n_keys; at += I::kLanes)
         I::store(reinterpret_cast<float*>(scratch) + at, I::halves(reinterpret_cast<const uint16_t*>(page.keys) + at));
@@ -345,6 +397,60 @@ template <class I, typename T>
   return amax / static_cast<float>(largest);
 }
 
+template <class I>
+[[gnu::always_inline]] inline uint16_t quantize_nibbles(const float* x, int8_t* codes) {
+  using F = typename I::F;
+  constexpr int kVectors = kPageVectors<I>;
+  __builtin_memset(codes, 0, kGroupElements);
+  const float amax = I::largest_magnitude(x, kGroupElements);
+  if (!(amax < kFourBitMax)) return kHalfNaN;
+  if (amax < kFourBitMin) return 0;
+  F most = I::all(0.0f);
+  for (int v = 0; v < kVectors; ++v) most = I::max(I::load(x + v * I::kLanes), most);
+  const float top = I::largest(most) == amax ? amax : -amax;
+  float rounded[kGroupElements], best_error = __builtin_inff();
+  uint16_t best = 0;
+  for (const float factor : kScaleOfTop) {
+    const uint16_t half = I::half_of(top * factor);
+    const float d = I::float_of(half), inverse = 1.0f / d;
+    F r[kVectors], squares[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const F each = I::load(x + v * I::kLanes);
+      r[v] = I::sub(I::fma(each, I::all(inverse), I::all(kRound)), I::all(kRound));
+      r[v] = I::max(I::min(r[v], I::all(7.0f)), I::all(-8.0f));
+      const F e = I::fma(I::all(-d), r[v], each);
+      squares[v] = I::mul(e, e);
+    }
+    const float error = I::sum(squares);
+    if (!(error < best_error)) continue;
+    best_error = error;
+    best = half;
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) I::store(rounded + v * I::kLanes, r[v]);
+  }
+  for (int i = 0; i < kGroupElements; ++i) codes[i] = static_cast<int8_t>(rounded[i]);
+  return best;
+}
+
+template <class I>
+[[gnu::always_inline]] inline void rotate(float* x, int64_t n, int block) {
+  const typename I::F scale = I::all(hadamard_scale(block));
+  for (int64_t first = 0; first < n; first += block, x += block) {
+    for (int i = 0; i < block; i += I::kLanes) I::store(x + i, I::butterflies(I::load(x + i)));
+    for (int h = I::kLanes; h < block; h *= 2) {
+      for (int run = 0; run < block; run += 2 * h) {
+        for (float *at = x + run, *end = at + h; at < end; at += I::kLanes) {
+          const typename I::F a = I::load(at), b = I::load(at + h);
+          I::store(at, I::add(a, b));
+          I::store(at + h, I::sub(a, b));
+        }
+      }
+    }
+    for (int i = 0; i < block; i += I::kLanes) I::store(x + i, I::mul(I::load(x + i), scale));
+  }
+}
+
 // What scores are multiplied by, beside the scale of codes.
 inline float score_scale(const AttendArgs& args) { return args.soft_cap != 0.0f ? args.scale : args.scale * kLog2E; }
 
@@ -354,7 +460,7 @@ template <class I>
   attend_pages<I, Floats<I, true>, Floats<I, false>>(args, args.q, &scale, 0, args.scratch);
 }
 
-template <class I>
+template <class I, class Raw, class Expanded>
 [[gnu::always_inline]] inline void attend_codes(const AttendArgs& args) {
   const int64_t padded = args.layout.padded();
   std::byte* at = args.scratch + 8 * kPagePositions * padded;
@@ -363,7 +469,7 @@ template <class I>
   for (int64_t i = 0; i < args.n; ++i)  // the padding of q is zeros, so are its codes
     scales[i] = score_scale(args) *
                 quantize<I>(args.q + i * padded, padded, query_code(args.layout.head_dim), codes + i * padded);
-  attend_pages<I, typename I::Codes8, typename I::Codes16>(args, codes, scales, 1, args.scratch);
+  attend_pages<I, Raw, Expanded>(args, codes, scales, 1, args.scratch);
 }
 
 template <class I>

@@ -17,5 +17,7 @@ void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* 
 void glu(Activation activation, const float* gate, const float* up, int64_t n, float* out);
 void f32_to_f16(const float* in, int64_t n, uint16_t* out);
 float quantize_i8(const float* x, int64_t n, int8_t* codes);
+uint16_t quantize_i4(const float* x, int8_t* codes);
+void hadamard(float* x, int64_t n, int block);
 
 }  // namespace hearth::cpu::avx2

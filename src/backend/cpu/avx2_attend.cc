@@ -23,6 +23,7 @@ struct Lanes {
   // 16 registers: the sums, the lanes and one broadcast, for codes a product too.
   template <class P, int Q>
   static constexpr int block_vectors() {
+    if constexpr (in_groups<P>() && P::kRaw) return Q <= 2 ? 2 : 1;
     return Q <= 3 && !P::kCodes ? 4 : 2;
   }
 
@@ -33,7 +34,10 @@ struct Lanes {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
   }
   [[gnu::always_inline]] static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  [[gnu::always_inline]] static F add(F a, F b) { return _mm256_add_ps(a, b); }
   [[gnu::always_inline]] static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  [[gnu::always_inline]] static F abs(F x) { return _mm256_andnot_ps(all(-0.0f), x); }
+  [[gnu::always_inline]] static F min(F a, F b) { return _mm256_min_ps(a, b); }
   [[gnu::always_inline]] static F div(F a, F b) { return _mm256_div_ps(a, b); }
   [[gnu::always_inline]] static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   [[gnu::always_inline]] static F max(F x, F most) {
@@ -148,6 +152,31 @@ struct Lanes {
     }
     [[gnu::always_inline]] static F to_float(Acc acc) { return _mm256_cvtepi32_ps(acc); }
   };
+  // Runs of eight codes a lane; pair i is elements 2 i and 2 i + 1.
+  struct FourPairs {
+    __m256i pair[4];
+  };
+  [[gnu::always_inline]] static FourPairs widen_nibbles(__m256i words) {
+    return {_mm256_srai_epi16(_mm256_slli_epi16(words, 12), 12), _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 12),
+            _mm256_srai_epi16(_mm256_slli_epi16(words, 4), 12), _mm256_srai_epi16(words, 12)};
+  }
+  struct Codes4 {
+    using Element = int16_t;
+    using A = const int16_t*;
+    using B = FourPairs;
+    using Acc = __m256i;
+    static constexpr bool kCodes = true, kRaw = true;
+    static constexpr int kElements = 8, kLaneBytes = 4;
+    [[gnu::always_inline]] static Acc zero() { return _mm256_setzero_si256(); }
+    [[gnu::always_inline]] static A broadcast(const int16_t* a) { return a; }
+    [[gnu::always_inline]] static B load(const std::byte* b) { return widen_nibbles(load_bytes(b)); }
+    [[gnu::always_inline]] static Acc add(Acc acc, const B& b, A a) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) acc = add_pairs(acc, b.pair[i], broadcast_pair(a + 2 * i));
+      return acc;
+    }
+    [[gnu::always_inline]] static F to_float(Acc acc) { return _mm256_cvtepi32_ps(acc); }
+  };
   // Pairs of codes as int16 a lane.
   struct Codes16 {
     using Element = int16_t;
@@ -172,16 +201,41 @@ struct Lanes {
       }
     }
   }
+  // [steps][lanes] words to [4 steps][lanes][2] int16.
+  static void expand_nibbles(const std::byte* in, int64_t steps, int64_t lanes, std::byte* out) {
+    for (int64_t step = 0; step < steps; ++step, out += 16 * lanes) {
+      for (int64_t lane = 0; lane < lanes; lane += 8, in += 32) {
+        const FourPairs pairs = widen_nibbles(load_bytes(in));
+        for (int i = 0; i < 4; ++i)
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 4 * (i * lanes + lane)), pairs.pair[i]);
+      }
+    }
+  }
+
+  [[gnu::always_inline]] static uint16_t half_of(float x) { return static_cast<uint16_t>(_cvtss_sh(x, 0)); }
+  [[gnu::always_inline]] static float float_of(uint16_t half) { return _cvtsh_ss(half); }
+  // b + a and b - a of neighbours h = 1, 2 and 4 apart.
+  [[gnu::always_inline]] static F butterflies(F x) {
+    const F one = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
+    const F two = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
+    const F four = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
+    x = _mm256_add_ps(_mm256_permute_ps(x, 0xb1), _mm256_xor_ps(x, one));
+    x = _mm256_add_ps(_mm256_permute_ps(x, 0x4e), _mm256_xor_ps(x, two));
+    return _mm256_add_ps(_mm256_permute2f128_ps(x, x, 1), _mm256_xor_ps(x, four));
+  }
 };
 
 }  // namespace
 
 void attend(const AttendArgs& args) {
-  if (args.layout.i8) return attend_codes<Lanes>(args);
-  attend_floats<Lanes>(args);
+  if (args.layout.bits == 16) return attend_floats<Lanes>(args);
+  if (args.layout.bits == 8) return attend_codes<Lanes, Lanes::Codes8, Lanes::Codes16>(args);
+  attend_codes<Lanes, Nibbles<Lanes::Codes4>, Nibbles<Lanes::Codes16>>(args);
 }
 void merge(const MergeArgs& args) { merge_lanes<Lanes>(args); }
 float quantize_i8(const float* x, int64_t n, int8_t* codes) { return quantize<Lanes>(x, n, 127, codes); }
+uint16_t quantize_i4(const float* x, int8_t* codes) { return quantize_nibbles<Lanes>(x, codes); }
+void hadamard(float* x, int64_t n, int block) { rotate<Lanes>(x, n, block); }
 
 }  // namespace hearth::cpu::avx2
 

@@ -27,6 +27,8 @@ constinit const Kernels kAvx512Vnni = {
     .merge = avx2::merge,
     .f32_to_f16 = avx2::f32_to_f16,
     .quantize_i8 = avx2::quantize_i8,
+    .quantize_i4 = avx2::quantize_i4,
+    .hadamard = avx2::hadamard,
 };
 
 }  // namespace hearth::cpu

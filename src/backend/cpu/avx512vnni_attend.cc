@@ -1,4 +1,4 @@
-// Attention of tiles to i8 pages with AVX-512 and VNNI: attend_lanes.h on vectors of 16.
+// Attention of tiles to pages of codes with AVX-512 and VNNI: attend_lanes.h on vectors of 16.
 #if defined(__x86_64__)
 #include "backend/cpu/avx2_math.h"
 #include "backend/cpu/avx512vnni.h"
@@ -32,7 +32,11 @@ struct Lanes {
 
   [[gnu::always_inline]] static F all(float x) { return _mm512_set1_ps(x); }
   [[gnu::always_inline]] static F load(const float* at) { return _mm512_loadu_ps(at); }
+  [[gnu::always_inline]] static F halves(const uint16_t* at) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+  }
   [[gnu::always_inline]] static void store(float* at, F x) { _mm512_storeu_ps(at, x); }
+  [[gnu::always_inline]] static F abs(F x) { return _mm512_abs_ps(x); }
   [[gnu::always_inline]] static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   [[gnu::always_inline]] static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
   [[gnu::always_inline]] static F div(F a, F b) { return _mm512_div_ps(a, b); }
@@ -132,7 +136,6 @@ struct Lanes {
     [[gnu::always_inline]] static Acc add(Acc acc, B b, A a) { return _mm512_dpwssd_epi32(acc, b, a); }
     [[gnu::always_inline]] static F to_float(Acc acc) { return _mm512_cvtepi32_ps(acc); }
   };
-  using Codes8 = Codes16;
   // [steps][lanes][4] codes to [2 steps][lanes][2] int16.
   static void expand_codes(const std::byte* in, int64_t steps, int64_t lanes, std::byte* out) {
     for (int64_t step = 0; step < steps; ++step, out += 8 * lanes) {
@@ -143,14 +146,26 @@ struct Lanes {
       }
     }
   }
+  // [steps][lanes] words to [4 steps][lanes][2] int16.
+  static void expand_nibbles(const std::byte* in, int64_t steps, int64_t lanes, std::byte* out) {
+    for (int64_t step = 0; step < steps; ++step, out += 16 * lanes) {
+      for (int64_t lane = 0; lane < lanes; lane += 16, in += 64) {
+        const __m512i words = load_bytes(in);
+        const __m512i low[3] = {_mm512_slli_epi16(words, 12), _mm512_slli_epi16(words, 8), _mm512_slli_epi16(words, 4)};
+        for (int i = 0; i < 3; ++i) _mm512_storeu_si512(out + 4 * (i * lanes + lane), _mm512_srai_epi16(low[i], 12));
+        _mm512_storeu_si512(out + 4 * (3 * lanes + lane), _mm512_srai_epi16(words, 12));
+      }
+    }
+  }
 };
 
 }  // namespace
 
 // Floats are no faster in longer vectors here, nor are few queries, which wait for memory.
 void attend(const AttendArgs& args) {
-  if (!args.layout.i8 || args.n <= kRawMax) return avx2::attend(args);
-  attend_codes<Lanes>(args);
+  if (args.layout.bits == 16 || args.n <= kRawMax) return avx2::attend(args);
+  if (args.layout.bits == 8) return attend_codes<Lanes, Lanes::Codes16, Lanes::Codes16>(args);
+  attend_codes<Lanes, Nibbles<Lanes::Codes16>, Nibbles<Lanes::Codes16>>(args);
 }
 
 }  // namespace hearth::cpu::avx512vnni

@@ -23,7 +23,9 @@ constexpr int64_t kTileFloats = 8192;
 // Up to so many rows of a sequence, its segments are shared out; beyond, its tiles are.
 constexpr int kFewTokens = 8;
 
-PageLayout layout_of(const KvLayer& layer) { return {layer.type == KvType::kI8, layer.head_dim}; }
+PageLayout layout_of(const KvLayer& layer) {
+  return {layer.type == KvType::kF16 ? 16 : layer.type == KvType::kI8 ? 8 : 4, layer.head_dim};
+}
 
 std::byte* head_data(const KvLayer& layer, int32_t page, int head) {
   return data(*layer.buffer) + page * layer.page_stride + layer.offset + head * layout_of(layer).bytes();
@@ -44,7 +46,7 @@ void write_codes(const Kernels& kernels, const PageLayout& layout, const float* 
   const int64_t dim = layout.head_dim;
   std::fill(scratch + dim, scratch + layout.padded(), int8_t{0});
   reinterpret_cast<float*>(page + layout.key_scales())[slot] = kernels.quantize_i8(k, dim, scratch);
-  for (int64_t four = 0; four < layout.fours(); ++four) {
+  for (int64_t four = 0; four < layout.key_words(); ++four) {
     const int8_t* c = scratch + 4 * four;
     const int8_t in_order[4] = {c[0], c[2], c[1], c[3]};
     std::memcpy(page + (four * kPagePositions + slot) * 4, in_order, sizeof in_order);
@@ -52,6 +54,39 @@ void write_codes(const Kernels& kernels, const PageLayout& layout, const float* 
   reinterpret_cast<float*>(page + layout.value_scales())[slot] = kernels.quantize_i8(v, dim, scratch);
   auto* values = reinterpret_cast<int8_t*>(page + layout.values()) + int64_t{slot / 4} * layout.padded() * 4;
   for (int64_t d = 0; d < dim; ++d) values[4 * d + kPlaceInFour[slot % 4]] = scratch[d];
+}
+
+// Keys come rotated, values are rotated here.
+void write_nibbles(const Kernels& kernels, const PageLayout& layout, const float* k, const float* v, int slot,
+                   float* scratch, std::byte* page) {
+  const int64_t dim = layout.head_dim, padded = layout.padded();
+  int8_t codes[kGroupElements];
+  auto bits = [&](int64_t i) { return static_cast<uint32_t>(codes[i]) & 15u; };
+  auto load = [&](const float* from) {
+    std::copy(from, from + dim, scratch);
+    std::fill(scratch + dim, scratch + int64_t{layout.groups()} * kGroupElements, 0.0f);
+  };
+  load(k);
+  for (int64_t group = 0; group < layout.groups(); ++group) {
+    reinterpret_cast<uint16_t*>(page + layout.key_scales())[group * kPagePositions + slot] =
+        kernels.quantize_i4(scratch + group * kGroupElements, codes);
+    auto* words = reinterpret_cast<uint32_t*>(page) + group * 4 * kPagePositions + slot;
+    for (int64_t eight = 0; eight < 4 && group * 4 + eight < layout.key_words(); ++eight, words += kPagePositions) {
+      *words = 0;
+      for (int i = 0; i < 8; ++i) *words |= bits(8 * eight + i) << place_in_word(i);
+    }
+  }
+  load(v);
+  if (hadamard_block(layout.head_dim) > 0) kernels.hadamard(scratch, dim, hadamard_block(layout.head_dim));
+  const int shift = place_in_word(slot % 8);
+  for (int64_t group = 0; group < layout.groups(); ++group) {
+    const int64_t first = group * kGroupElements;
+    reinterpret_cast<uint16_t*>(page + layout.value_scales())[group * kPagePositions + slot] =
+        kernels.quantize_i4(scratch + first, codes);
+    auto* words = reinterpret_cast<uint32_t*>(page + layout.values()) + slot / 8 * padded + first;
+    for (int64_t i = 0; i < std::min<int64_t>(kGroupElements, padded - first); ++i)
+      words[i] = (words[i] & ~(15u << shift)) | bits(i) << shift;
+  }
 }
 
 // Running state of n queries: maximum, sum, output.
@@ -154,12 +189,14 @@ struct Tile {
 
   void store(const Partial& total, const Rows& out) const {
     const int64_t dim = layer->head_dim;
+    const int block = layer->type == KvType::kI4 ? hadamard_block(layer->head_dim) : 0;  // of rotated values
     for (int64_t i = 0; i < n(); ++i) {
       float* to =
           floats(out) + (sequence->first_row + first + i / group) * out.stride + (kv_head * group + i % group) * dim;
       const float* from = total.o + i * padded();
       const float inverse = 1.0f / total.l[i];
       for (int64_t d = 0; d < dim; ++d) to[d] = from[d] * inverse + 0.0f;  // no zero is negative
+      if (block > 0) kernels->hadamard(to, dim, block);                    // which is its own inverse
     }
   }
 
@@ -231,11 +268,13 @@ int64_t CpuBackend::kv_page_bytes(const KvLayer& layer) const { return layout_of
 
 void CpuBackend::write_kv_row(const KvLayer& layer, Rows k, Rows v, int row, int32_t page, int slot, int thread) {
   const PageLayout layout = layout_of(layer);
-  float* scratch = thread_floats_[static_cast<size_t>(thread)].at_least(layout.padded());
+  float* scratch = thread_floats_[static_cast<size_t>(thread)].at_least(int64_t{layout.groups()} * kGroupElements);
   const float *keys = floats(k) + row * k.stride, *values = floats(v) + row * v.stride;
   for (int head = 0; head < layer.n_kv_heads; ++head, keys += layer.head_dim, values += layer.head_dim) {
     std::byte* to = head_data(layer, page, head);
-    if (layout.i8) {
+    if (layout.bits == 4) {
+      write_nibbles(kernels_, layout, keys, values, slot, scratch, to);
+    } else if (layout.bits == 8) {
       write_codes(kernels_, layout, keys, values, slot, reinterpret_cast<int8_t*>(scratch), to);
     } else {
       write_halves(kernels_, layout, keys, values, slot, reinterpret_cast<uint16_t*>(scratch), to);

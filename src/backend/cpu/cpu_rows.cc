@@ -99,14 +99,25 @@ void CpuBackend::place_heads(Rows rows, int r, const Buffer* norm, const HeadPar
 void CpuBackend::kv_write(const KvLayer& layer, Rows q, Rows k, Rows v, std::span<const SequenceRows> sequences,
                           const HeadParams& heads) {
   reserve(thread_floats_, q.cols + k.cols + kPagePositions);  // more than the padded head write_kv_row() needs
+  const bool i4 = layer.type == KvType::kI4;
+  const int block = i4 ? hadamard_block(layer.head_dim) : 0;
   for_rows(k.n, q.cols + 3 * k.cols, [&](int r, int thread) {
-    place_heads(q, r, heads.q_norm, heads, layer.head_dim);
-    place_heads(k, r, heads.k_norm, heads, layer.head_dim);
     // Sequences cover the rows in order.
     const auto sequence = std::ranges::upper_bound(sequences, r, {}, &SequenceRows::first_row) - 1;
-    const int position = sequence->position + r - sequence->first_row;
-    write_kv_row(layer, k, v, r, sequence->pages[static_cast<size_t>(position / kKvPagePositions)],
-                 position % kKvPagePositions, thread);
+    const int end = sequence->first_row + sequence->count;
+    int position = sequence->position + r - sequence->first_row;
+    // Values of eight positions in four bits share words: one thread writes them all.
+    if (i4 && position % 8 != 0 && r != sequence->first_row) return;
+    do {
+      place_heads(q, r, heads.q_norm, heads, layer.head_dim);
+      place_heads(k, r, heads.k_norm, heads, layer.head_dim);
+      if (block > 0) {
+        kernels_.hadamard(floats(q) + r * q.stride, q.cols, block);
+        kernels_.hadamard(floats(k) + r * k.stride, k.cols, block);
+      }
+      write_kv_row(layer, k, v, r, sequence->pages[static_cast<size_t>(position / kKvPagePositions)],
+                   position % kKvPagePositions, thread);
+    } while (i4 && ++r < end && ++position % 8 != 0);
   });
 }
 

@@ -138,6 +138,15 @@ struct Kernels {
   // codes[i] = x[i] * (127 / amax) rounded to even, amax by bit patterns; returns amax / 127. amax below kCodeMin: codes
   // 0, returns 0; not finite: codes 0, returns NaN.
   float (*quantize_i8)(const float* x, int64_t n, int8_t* codes);
+  // 32 codes in -8..7 of 32 floats; returns their scale in f16. top: the element of the largest magnitude, the positive
+  // one of two. Of the scales d = f16(top * kScaleOfTop[i]) the first with the least error: r[i] = max(-8, min(7, fma(x[i],
+  // 1 / d, kRound) - kRound)), e[i] = fma(-d, r[i], x[i]); the error is the sum of e[i] * e[i] as attend() sums p.
+  // All below kFourBitMin: codes 0, returns 0. One not below kFourBitMax, or NaN: codes 0, returns NaN.
+  uint16_t (*quantize_i4)(const float* x, int8_t* codes);
+  // x = H x for each `block` of n floats, H the orthonormal Hadamard matrix of Sylvester's construction: fast
+  // Walsh-Hadamard, x[i], x[i + h] = x[i] + x[i + h], x[i] - x[i + h] for h = 1, 2, 4, ... block / 2, then times
+  // hadamard_scale(block). block: a power of two of at least 16.
+  void (*hadamard)(float* x, int64_t n, int block);
 };
 
 extern const Kernels kScalar;

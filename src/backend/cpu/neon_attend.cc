@@ -23,7 +23,10 @@ struct Lanes {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(at)));
   }
   [[gnu::always_inline]] static F mul(F a, F b) { return vmulq_f32(a, b); }
+  [[gnu::always_inline]] static F add(F a, F b) { return vaddq_f32(a, b); }
   [[gnu::always_inline]] static F sub(F a, F b) { return vsubq_f32(a, b); }
+  [[gnu::always_inline]] static F abs(F x) { return vabsq_f32(x); }
+  [[gnu::always_inline]] static F min(F a, F b) { return vminnmq_f32(a, b); }
   [[gnu::always_inline]] static F div(F a, F b) { return vdivq_f32(a, b); }
   [[gnu::always_inline]] static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
   [[gnu::always_inline]] static F max(F x, F most) { return vmaxnmq_f32(x, most); }  // ignores NaN
@@ -107,7 +110,6 @@ struct Lanes {
     [[gnu::always_inline]] static Acc add(Acc acc, B b, A a) { return vmlal_s16(acc, b, a); }
     [[gnu::always_inline]] static F to_float(Acc acc) { return vcvtq_f32_s32(acc); }
   };
-  using Codes8 = Codes16;
   // [steps][lanes][4] codes to [4 steps][lanes] int16.
   static void expand_codes(const std::byte* in, int64_t steps, int64_t lanes, std::byte* out) {
     for (int64_t step = 0; step < steps; ++step) {
@@ -118,16 +120,47 @@ struct Lanes {
       }
     }
   }
+  // [steps][lanes] words to [8 steps][lanes] int16.
+  static void expand_nibbles(const std::byte* in, int64_t steps, int64_t lanes, std::byte* out) {
+    for (int64_t step = 0; step < steps; ++step) {
+      auto* to = reinterpret_cast<int16_t*>(out) + 8 * step * lanes;
+      for (int64_t lane = 0; lane < lanes; lane += 8, in += 32) {
+        const int16x8x2_t halves = vld2q_s16(reinterpret_cast<const int16_t*>(in));
+        for (int i = 0; i < 2; ++i) {
+          int16_t* at = to + i * lanes + lane;
+          vst1q_s16(at, vshrq_n_s16(vshlq_n_s16(halves.val[i], 12), 12));
+          vst1q_s16(at + 2 * lanes, vshrq_n_s16(vshlq_n_s16(halves.val[i], 8), 12));
+          vst1q_s16(at + 4 * lanes, vshrq_n_s16(vshlq_n_s16(halves.val[i], 4), 12));
+          vst1q_s16(at + 6 * lanes, vshrq_n_s16(halves.val[i], 12));
+        }
+      }
+    }
+  }
+
+  [[gnu::always_inline]] static uint16_t half_of(float x) {
+    return vget_lane_u16(vreinterpret_u16_f16(vcvt_f16_f32(all(x))), 0);
+  }
+  [[gnu::always_inline]] static float float_of(uint16_t half) {
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half))), 0);
+  }
+  // b + a and b - a of neighbours h = 1 and 2 apart.
+  [[gnu::always_inline]] static F butterflies(F x) {
+    x = vaddq_f32(vrev64q_f32(x), vmulq_f32(x, F{1.0f, -1.0f, 1.0f, -1.0f}));
+    return vaddq_f32(vextq_f32(x, x, 2), vmulq_f32(x, F{1.0f, 1.0f, -1.0f, -1.0f}));
+  }
 };
 
 }  // namespace
 
 void attend(const AttendArgs& args) {
-  if (args.layout.i8) return attend_codes<Lanes>(args);
-  attend_floats<Lanes>(args);
+  if (args.layout.bits == 16) return attend_floats<Lanes>(args);
+  if (args.layout.bits == 8) return attend_codes<Lanes, Lanes::Codes16, Lanes::Codes16>(args);
+  attend_codes<Lanes, Nibbles<Lanes::Codes16>, Nibbles<Lanes::Codes16>>(args);
 }
 void merge(const MergeArgs& args) { merge_lanes<Lanes>(args); }
 float quantize_i8(const float* x, int64_t n, int8_t* codes) { return quantize<Lanes>(x, n, 127, codes); }
+uint16_t quantize_i4(const float* x, int8_t* codes) { return quantize_nibbles<Lanes>(x, codes); }
+void hadamard(float* x, int64_t n, int block) { rotate<Lanes>(x, n, block); }
 
 }  // namespace hearth::cpu::neon
 #endif

@@ -271,6 +271,8 @@ constinit const Kernels kScalar = {
     .merge = scalar::merge,
     .f32_to_f16 = floats_to_halves,
     .quantize_i8 = scalar::quantize_i8,
+    .quantize_i4 = scalar::quantize_i4,
+    .hadamard = scalar::hadamard,
 };
 
 }  // namespace hearth::cpu

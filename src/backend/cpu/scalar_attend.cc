@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -35,8 +36,23 @@ struct Step {
   float p[kPagePositions];
 
   [[nodiscard]] float half(int64_t at) const { return f16_to_f32(reinterpret_cast<const uint16_t*>(page)[at]); }
-  [[nodiscard]] int code(int64_t at) const { return reinterpret_cast<const int8_t*>(page)[at]; }
-  [[nodiscard]] const float* scales(int64_t at) const { return reinterpret_cast<const float*>(page + at); }
+  // Element (or position) `index` of a lane's codes: words of runs of eight or four, `lanes` of them side by side.
+  [[nodiscard]] int code(int64_t at, int index, int lanes, int lane) const {
+    const int run = 32 / args.layout.bits;
+    const std::byte* word = page + at + (int64_t{index / run} * lanes + lane) * 4;
+    if (args.layout.bits == 8) return reinterpret_cast<const int8_t*>(word)[kPlaceInFour[index % 4]];
+    uint32_t bits;
+    std::memcpy(&bits, word, sizeof bits);
+    return static_cast<int32_t>(bits << (28 - place_in_word(index % 8))) >> 28;
+  }
+  [[nodiscard]] float scale(int64_t at, int group, int j) const {
+    if (args.layout.bits == 8) return reinterpret_cast<const float*>(page + at)[j];
+    return half(at / 2 + int64_t{group} * kPagePositions + j);
+  }
+  // Elements that share a scale, from d on.
+  [[nodiscard]] int group_end(int d) const {
+    return args.layout.bits == 8 ? args.layout.head_dim : std::min(args.layout.head_dim, d + kGroupElements);
+  }
   [[nodiscard]] const float* q() const { return args.q + int64_t{query} * args.layout.padded(); }
   [[nodiscard]] float* o() const { return args.o + int64_t{query} * args.layout.padded(); }
 
@@ -44,7 +60,7 @@ struct Step {
   float scores() {
     const int dim = args.layout.head_dim;
     std::fill(p, p + kPagePositions, 0.0f);
-    if (!args.layout.i8) {
+    if (args.layout.bits == 16) {
       for (int d = 0; d < dim; ++d)
         for (int j = 0; j < kPagePositions; ++j) p[j] = std::fma(q()[d], half(int64_t{d} * kPagePositions + j), p[j]);
       return 1.0f;
@@ -52,10 +68,13 @@ struct Step {
     std::vector<int16_t> codes(static_cast<size_t>(dim));
     const float scale = quantize(q(), dim, query_code(dim), codes.data());
     for (int j = 0; j < kPagePositions; ++j) {
-      int32_t sum = 0;
-      for (int d = 0; d < dim; ++d)
-        sum += codes[static_cast<size_t>(d)] * code((int64_t{d} / 4 * kPagePositions + j) * 4 + kPlaceInFour[d % 4]);
-      p[j] = static_cast<float>(sum) * scales(args.layout.key_scales())[j];
+      for (int first = 0; first < dim; first = group_end(first)) {
+        int32_t sum = 0;
+        for (int d = first; d < group_end(first); ++d)
+          sum += codes[static_cast<size_t>(d)] * code(0, d, kPagePositions, j);
+        p[j] =
+            std::fma(static_cast<float>(sum), this->scale(args.layout.key_scales(), first / kGroupElements, j), p[j]);
+      }
     }
     return scale;
   }
@@ -84,19 +103,18 @@ struct Step {
     }
   }
 
-  void add_value_codes(float c, float f) {
+  void add_value_codes(float c, float f, int first) {
     int16_t codes[kPagePositions] = {};
-    for (int j = begin; j < end; ++j) p[j] *= scales(args.layout.value_scales())[j];
+    float w[kPagePositions] = {};
+    for (int j = begin; j < end; ++j) w[j] = p[j] * scale(args.layout.value_scales(), first / kGroupElements, j);
     uint32_t bits = 0;
-    for (int j = 0; j < kPagePositions; ++j) bits = std::max(bits, std::bit_cast<uint32_t>(p[j]));
+    for (const float each : w) bits = std::max(bits, std::bit_cast<uint32_t>(std::fabs(each)));
     const float largest = std::bit_cast<float>(bits);
-    if (largest >= kCodeMin && bits < 0x7f800000u) quantize(p, kPagePositions, kProbabilityCode, codes);
+    if (largest >= kCodeMin && bits < 0x7f800000u) quantize(w, kPagePositions, kProbabilityCode, codes);
     const float factor = f * (largest * (1.0f / kProbabilityCode));
-    for (int d = 0; d < args.layout.head_dim; ++d) {
+    for (int d = first; d < group_end(first); ++d) {
       int32_t sum = 0;
-      for (int j = 0; j < kPagePositions; ++j)
-        sum += codes[j] *
-               code(args.layout.values() + (int64_t{j} / 4 * args.layout.padded() + d) * 4 + kPlaceInFour[j % 4]);
+      for (int j = 0; j < kPagePositions; ++j) sum += codes[j] * code(args.layout.values(), j, args.layout.padded(), d);
       o()[d] = std::fma(static_cast<float>(sum), factor, o()[d] * c);
     }
   }
@@ -109,14 +127,60 @@ struct Step {
     for (int t = 0; t < 8; ++t) lanes[t] = (p[t] + p[t + 8]) + (p[t + 16] + p[t + 24]);
     args.l[query] = std::fma(sum8(lanes), f, args.l[query] * c);
     args.m[query] = m;
-    if (args.layout.i8) return add_value_codes(c, f);
-    add_values(c, f);
+    if (args.layout.bits == 16) return add_values(c, f);
+    for (int first = 0; first < args.layout.head_dim; first = group_end(first)) add_value_codes(c, f, first);
   }
 };
 
 }  // namespace
 
 float quantize_i8(const float* x, int64_t n, int8_t* codes) { return quantize(x, n, 127, codes); }
+
+uint16_t quantize_i4(const float* x, int8_t* codes) {
+  std::fill(codes, codes + kGroupElements, int8_t{0});
+  float most = 0.0f, least = 0.0f;
+  for (int i = 0; i < kGroupElements; ++i) {
+    if (!(std::fabs(x[i]) < kFourBitMax)) return kHalfNaN;
+    most = std::max(most, x[i]);
+    least = std::min(least, x[i]);
+  }
+  const float top = most >= -least ? most : least;
+  if (std::fabs(top) < kFourBitMin) return 0;
+  uint16_t best = 0;
+  float best_error = std::numeric_limits<float>::infinity();
+  for (const float factor : kScaleOfTop) {
+    const uint16_t half = f32_to_f16(top * factor);
+    const float d = f16_to_f32(half), inverse = 1.0f / d;
+    float squares[kGroupElements], lanes[8], rounded[kGroupElements];
+    for (int i = 0; i < kGroupElements; ++i) {
+      rounded[i] = std::clamp(std::fma(x[i], inverse, kRound) - kRound, -8.0f, 7.0f);
+      const float e = std::fma(-d, rounded[i], x[i]);
+      squares[i] = e * e;
+    }
+    for (int t = 0; t < 8; ++t) lanes[t] = (squares[t] + squares[t + 8]) + (squares[t + 16] + squares[t + 24]);
+    const float error = sum8(lanes);
+    if (!(error < best_error)) continue;
+    best_error = error;
+    best = half;
+    for (int i = 0; i < kGroupElements; ++i) codes[i] = static_cast<int8_t>(rounded[i]);
+  }
+  return best;
+}
+
+void hadamard(float* x, int64_t n, int block) {
+  const float scale = hadamard_scale(block);
+  for (int64_t at = 0; at < n; at += block, x += block) {
+    for (int h = 1; h < block; h *= 2) {
+      for (int i = 0; i < block; ++i) {
+        if ((i & h) != 0) continue;
+        const float a = x[i], b = x[i + h];
+        x[i] = a + b;
+        x[i + h] = a - b;
+      }
+    }
+    for (int i = 0; i < block; ++i) x[i] *= scale;
+  }
+}
 
 void attend(const AttendArgs& args) {
   for (int page = 0; page < args.n_pages; ++page) {
