@@ -79,7 +79,7 @@ typedef struct hearth_options {
   size_t size;
   const char* store;   /* folder of a model store ($HEARTH_HOME): the model may be a name in it; NULL: a path only */
   const char* backend; /* "cpu", or "reference": slow, the definition of every result; NULL: "cpu" */
-  const char* kv_type; /* keys and values kept as "f16" or "i8"; NULL: "f16" */
+  const char* kv_type; /* keys and values kept as "f16", "i8", "i4" or "auto"; NULL: "f16" */
   int32_t threads;     /* 1 to 1024; 0: one per physical core */
   int32_t context;     /* positions of a sequence, prompt and answer; 0: 4096, or the model's maximum if less */
   int32_t parallel;    /* sequences at once, 1 to 256, each with room for a full context; 0: 1 */

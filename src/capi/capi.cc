@@ -13,6 +13,7 @@
 #include "capi/given.h"
 #include "engine/engine.h"
 #include "hearth/hearth.h"
+#include "model/kv_gate.h"
 #include "store/pack_cache.h"
 #include "store/store.h"
 #include "text/utf8.h"
@@ -97,7 +98,8 @@ std::optional<PackCache> cache_of(const hearth_options& options) {
 
 Result<std::unique_ptr<Engine>> load(const char* model, const hearth_options* given_options) {
   const hearth_options options = TRY(take(given_options));
-  const KvType kv_type = TRY(parse_kv_type(options.kv_type != nullptr ? options.kv_type : "f16"));
+  const std::string_view kv_type = options.kv_type != nullptr ? options.kv_type : "f16";
+  TRY(planned_kv_type(kv_type));  // before the model is loaded for nothing
   const fs::path path = TRY(find_model(model, options.store));
   const int n_threads = options.threads > 0 ? options.threads : fast_cores().count;
   auto backend =
@@ -105,7 +107,9 @@ Result<std::unique_ptr<Engine>> load(const char* model, const hearth_options* gi
   const auto cache = cache_of(options);
   Model loaded = TRY(load_model(path, std::move(backend), {.context = options.context, .rows_max = 0, .progress = {}},
                                 {.cache = cache ? &*cache : nullptr, .n_threads = n_threads, .progress = {}}));
-  EngineOptions engine_options{.kv_type = kv_type};
+  EngineOptions engine_options{
+      .kv_type = TRY(
+          choose_kv_type(loaded, kv_type, {.memory = cache ? cache->notes(loaded.checkpoint->path()) : fs::path()}))};
   if (options.parallel > 0) engine_options.parallel = options.parallel;
   if (options.queue > 0) engine_options.queue_max = options.queue;
   return Engine::create(std::move(loaded), engine_options);

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 
+#include "model/kv_gate.h"
+
 namespace hearth::cli {
 
 void declare_answer_options(CLI::App& app, AnswerOptions& options) {
@@ -33,12 +35,13 @@ void declare_answer_options(CLI::App& app, AnswerOptions& options) {
 }
 
 Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
-  const KvType kv_type = TRY(parse_kv_type(options.model.kv_type));
+  TRY(planned_kv_type(options.model.kv_type));  // before the model is loaded for nothing
   TRY(check(options.sampling));
   if (!options.adapter_file.empty()) options.model.adapters = {"adapter=" + options.adapter_file};
   Model model = TRY(load(options.model));
   const Adapters adapters = TRY(load_adapters(options.model, model, false));
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
+  const KvType kv_type = TRY(kv_type_for(model, options.model));
   return Engine::create(
       std::move(model),
       {.parallel = 1, .kv_type = kv_type, .may_switch_precision = may_switch_precision(options.model)});

@@ -10,6 +10,7 @@
 #include "cli/model_catalog.h"
 #include "cli/serve_security.h"
 #include "cli/settings.h"
+#include "model/kv_gate.h"
 #include "serve/server.h"
 
 namespace hearth::cli {
@@ -111,7 +112,7 @@ Result<void> run(const BatchOptions& options) {
   server_options.batch_parallel = options.catalog.engine.parallel;
   server_options.access.key_file = serve_folder() / "keys.json";
   ModelCatalogOptions catalog_options = options.catalog;
-  catalog_options.engine.kv_type = TRY(parse_kv_type(options.catalog.model.kv_type));
+  catalog_options.engine.kv_type = TRY(planned_kv_type(options.catalog.model.kv_type));
   catalog_options.keep_alive_seconds = -1;
   catalog_options.models = {options.catalog.model.model};
   std::vector<std::string> names;

@@ -145,7 +145,7 @@ Result<void> bench(BenchOptions& options) {
   const auto begun = Clock::now();
   const Model model = TRY(load(options.model));
   const double load_seconds = std::chrono::duration<double>(Clock::now() - begun).count();
-  const KvType kv_type = TRY(parse_kv_type(options.model.kv_type));
+  const KvType kv_type = TRY(kv_type_for(model, options.model));
   const auto store =
       TRY(SequenceStore::create(*model.backend, model.decoder->config(),
                                 {.kv_type = kv_type, .positions_max = need * n_most, .sequences_max = n_most}));

@@ -30,7 +30,7 @@ class Evaluated {
   static Result<Evaluated> create(const ModelOptions& options) {
     Model model = TRY(load(options));
     const int context = model.decoder->context();
-    const KvType kv_type = TRY(parse_kv_type(options.kv_type));
+    const KvType kv_type = TRY(kv_type_for(model, options));
     auto store = TRY(SequenceStore::create(*model.backend, model.decoder->config(),
                                            {.kv_type = kv_type, .positions_max = context, .sequences_max = 1}));
     const SequenceId id = TRY(store->open());
@@ -159,6 +159,7 @@ Result<void> eval(EvalOptions& options) {
     ModelOptions other = options.model;
     other.model = options.reference;
     other.precision = "8";
+    other.kv_type = "f16";
     reference.emplace(TRY(Evaluated::create(other)));
     const int a = ours.model().decoder->config().n_vocab, b = reference->model().decoder->config().n_vocab;
     if (a != b)
@@ -194,7 +195,8 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("--text", options->text, "The text")->required();
   app.add_option("--chunks", options->chunks, "Chunks at most (default: all the text has)")
       ->check(CLI::Range(1, 1 << 20));
-  app.add_option("--reference", options->reference, "A model to compare with, usually the same one in full precision");
+  app.add_option("--reference", options->reference,
+                 "A model to compare with, usually the same one in full precision; its keys and values are in f16");
   app.add_flag("--json", options->json, "Print JSON: {perplexity, mean_kld, kld_p999, same_top}");
   return [options] { return eval(*options); };
 }

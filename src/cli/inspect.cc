@@ -35,7 +35,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("--context", options->context,
                  "Positions to plan memory for (default: 4096, or the model's maximum if less)")
       ->check(CLI::Range(1, 1 << 24));
-  app.add_option("--kv-type", options->kv_type, "How keys and values are kept: f16 or i8")->capture_default_str();
+  app.add_option("--kv-type", options->kv_type, "How keys and values are kept: f16, i8 or i4")->capture_default_str();
   app.add_flag("--tensors", options->tensors, "List every tensor");
   app.add_flag("--json", options->json, "Print everything as JSON");
   return [options] { return inspect(*options); };

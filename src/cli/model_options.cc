@@ -5,6 +5,7 @@
 
 #include "cli/progress_line.h"
 #include "cli/settings.h"
+#include "model/kv_gate.h"
 #include "model/memory_plan.h"
 
 namespace hearth::cli {
@@ -15,7 +16,13 @@ void declare_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--context,-c", options.context,
                  "Positions a conversation may have (default: 4096, or the model's maximum if less)")
       ->check(CLI::Range(1, 1 << 24));
-  app.add_option("--kv-type", options.kv_type, "How keys and values are kept: f16 or i8")->capture_default_str();
+  app.add_option("--kv-type", options.kv_type,
+                 "How keys and values are kept: f16, i8, i4, or auto: the fewest bits that do this model no harm")
+      ->capture_default_str();
+  app.add_option("--kv-gate", options.kv_gate,
+                 "on: i8 and i4 are measured once for each model and refused if they harm it; off: taken as told")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   app.add_option(
          "--precision", options.precision,
          "Bits of a model with matrices of two planes (I8): 8; 4, which reads half as many bytes; auto, so that "
@@ -107,6 +114,16 @@ Result<std::map<std::string, std::string>> adapter_families(const ModelOptions& 
   return families;
 }
 
+Result<KvType> kv_type_for(const Model& model, const ModelOptions& options) {
+  const auto cache = options.no_cache ? std::nullopt : open_cache(TRY(open_store()));
+  const KvGateOptions gate{
+      .open = options.kv_gate == "off",
+      .memory = cache ? cache->notes(model.checkpoint->path()) : std::filesystem::path(),
+      .tell = [](const std::string& what) { fmt::print(stderr, "hearth: {}\n", what); },
+  };
+  return choose_kv_type(model, options.kv_type, gate);
+}
+
 Result<Adapters> load_adapters(const ModelOptions& options, const Model& model, bool skip_others) {
   Adapters adapters;
   for (const std::string& given : options.adapters) {
@@ -144,6 +161,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     EngineOptions own = engine;
     own.model_digest = source.digest;
     own.may_switch_precision = may_switch_precision(options);
+    own.kv_type = TRY(kv_type_for(model, options));
     loaded->engine = TRY(Engine::create(std::move(model), own));
     const EngineStats stats = loaded->engine->stats();
     loaded->memory_bytes +=

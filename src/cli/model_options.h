@@ -20,13 +20,13 @@ struct ModelOptions {
   std::string model = "default";
   int n_threads = 0;  // 0: HEARTH_THREADS, or one per physical core
   int context = 0;    // 0: 4096, or what the model can if that is less
-  std::string kv_type = "f16", precision = "8";
+  std::string kv_type = "f16", kv_gate = "on", precision = "8";
   std::string backend = "cpu";
   bool no_cache = false;
   std::vector<std::string> adapters{};  // "NAME=FILE"
 };
 
-// Declares --threads, --context, --kv-type, --precision, --backend and --no-cache; MODEL itself is each command's.
+// Declares --threads, --context, --kv-type, --kv-gate, --precision, --backend and --no-cache; MODEL itself is each command's.
 void declare_model_options(CLI::App& app, ModelOptions& options);
 
 // MODEL without the folders of a path, for people to read.
@@ -36,6 +36,8 @@ Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options);
 inline bool may_switch_precision(const ModelOptions& options) { return options.precision == "auto"; }
 // Finds MODEL and loads it, with progress on stderr when it takes long.
 Result<Model> load(const ModelOptions& options);
+// The KV type to run a loaded model with, measured first if it has to be (kv_gate.h), with progress on stderr.
+Result<KvType> kv_type_for(const Model& model, const ModelOptions& options);
 // Declares --adapter.
 void declare_adapter_option(CLI::App& app, ModelOptions& options);
 // For which family of models each of --adapter is, by name.

@@ -12,6 +12,7 @@
 #include "cli/serve_security.h"
 #include "cli/service.h"
 #include "cli/settings.h"
+#include "model/kv_gate.h"
 #include "serve/server.h"
 
 namespace hearth::cli {
@@ -107,7 +108,7 @@ void reload(serve::Server& server, const SecurityOptions& security) {
 
 Result<void> run(ServeOptions& options) {
   ServiceSignals signals;  // before any thread
-  options.catalog.engine.kv_type = TRY(parse_kv_type(options.catalog.model.kv_type));
+  options.catalog.engine.kv_type = TRY(planned_kv_type(options.catalog.model.kv_type));
   options.server.memory_bytes_max =
       options.memory.empty() ? default_memory() : static_cast<int64_t>(TRY(parse_size("--memory", options.memory)));
   options.catalog.memory_bytes_max = options.server.memory_bytes_max;

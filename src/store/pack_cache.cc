@@ -24,12 +24,18 @@ namespace hearth {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::string_view kExtension = ".pack", kPart = ".part", kLimitFile = "limit";
+constexpr std::string_view kExtension = ".pack", kPart = ".part", kLimitFile = "limit", kNotes = ".json";
 
 // Deletes a file unless someone holds a lock on it.
 bool delete_unused(const fs::path& path) {
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   return fd && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0 && ::unlink(path.c_str()) == 0;
+}
+
+bool delete_pack(const fs::path& pack) {
+  if (!delete_unused(pack)) return false;
+  ::unlink(fs::path(pack).replace_extension(kNotes).c_str());
+  return true;
 }
 
 bool is_same_file(int fd, const fs::path& path) {
@@ -101,6 +107,11 @@ Result<std::string> PackCache::source_digest(std::span<const fs::path> files,
 
 fs::path PackCache::place(std::string_view source_digest, std::string_view layout) const {
   return folder_ / fmt::format("{}-{}{}", source_digest, layout, kExtension);
+}
+
+fs::path PackCache::notes(const fs::path& pack) const {
+  if (pack.parent_path() != folder_ || pack.extension() != kExtension) return {};
+  return fs::path(pack).replace_extension(kNotes);
 }
 
 Result<PackClaim> PackCache::claim(const fs::path& pack) const {
@@ -182,13 +193,13 @@ uint64_t PackCache::shrink_to(uint64_t bytes) const {
   uint64_t total = 0, deleted = 0;
   for (const CachedPack& pack : packs) total += pack.bytes;
   for (auto oldest = packs.rbegin(); oldest != packs.rend() && total - deleted > bytes; ++oldest)
-    if (delete_unused(oldest->path)) deleted += oldest->bytes;
+    if (delete_pack(oldest->path)) deleted += oldest->bytes;
   return deleted;
 }
 
 void PackCache::remove(std::string_view source_digest, const fs::path& keep) const {
   for (const CachedPack& pack : list())
-    if (pack.source_sha256 == source_digest && pack.path != keep) delete_unused(pack.path);
+    if (pack.source_sha256 == source_digest && pack.path != keep) delete_pack(pack.path);
 }
 
 }  // namespace hearth

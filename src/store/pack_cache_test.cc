@@ -49,6 +49,17 @@ TEST_F(PackCacheTest, DeletesTheLeastRecentlyUsedButNeverOneInUse) {
   EXPECT_EQ(cache_.list().size(), 1u);
 }
 
+TEST_F(PackCacheTest, WhatWasMeasuredOfAPackGoesWithIt) {
+  const fs::path first = pack('a', 100, 1000), second = pack('b', 100, 2000);
+  for (const fs::path& each : {first, second}) write(cache_.notes(each), "{}");
+  EXPECT_EQ(cache_.notes(folder_ / "elsewhere.pack"), fs::path()) << "nothing is written beside a user's own files";
+  EXPECT_EQ(cache_.shrink_to(100), 100u);
+  EXPECT_FALSE(fs::exists(cache_.notes(first)));
+  EXPECT_TRUE(fs::exists(cache_.notes(second)));
+  cache_.remove(std::string(64, 'b'));
+  EXPECT_FALSE(fs::exists(cache_.notes(second)));
+}
+
 TEST_F(PackCacheTest, ReadsAFileOnceUntilItChanges) {
   const fs::path file = folder_ / "model.gguf";
   write(file, "one");
