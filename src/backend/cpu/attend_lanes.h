@@ -402,11 +402,15 @@ template <class I>
   using F = typename I::F;
   constexpr int kVectors = kPageVectors<I>;
   __builtin_memset(codes, 0, kGroupElements);
-  const float amax = I::largest_magnitude(x, kGroupElements);
+  F magnitudes[kVectors], most = I::all(0.0f);
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    magnitudes[v] = I::abs(I::load(x + v * I::kLanes));
+    most = I::max(I::load(x + v * I::kLanes), most);
+  }
+  const float amax = I::largest_bits(magnitudes);
   if (!(amax < kFourBitMax)) return kHalfNaN;
   if (amax < kFourBitMin) return 0;
-  F most = I::all(0.0f);
-  for (int v = 0; v < kVectors; ++v) most = I::max(I::load(x + v * I::kLanes), most);
   const float top = I::largest(most) == amax ? amax : -amax;
   float rounded[kGroupElements], best_error = __builtin_inff();
   uint16_t best = 0;
