@@ -14,7 +14,7 @@ constexpr std::string_view kPolicy =
 
 void send(const RouteCall& call, std::string_view name) {
   const auto files = page_files();
-  const auto file = std::ranges::find(files, name, &PageFile::name);
+  const auto file = std::ranges::find(files, name, &EmbeddedFile::name);
   if (file == files.end()) return reply_error(call, Error{Code::kNotFound, "the page has no such file"});
   HttpHeaders headers{{"ETag", std::string(file->tag)},
                       {"Cache-Control", "no-cache"},  // asked for each time, sent if it has changed

@@ -2,15 +2,11 @@
 #pragma once
 
 #include <span>
-#include <string_view>
+
+#include "base/embedded_file.h"
 
 namespace hearth::serve {
 
-struct PageFile {
-  std::string_view name, content_type, tag;  // the tag is an ETag: quoted, of the content
-  std::span<const unsigned char> bytes;
-};
-
-std::span<const PageFile> page_files();
+std::span<const EmbeddedFile> page_files();
 
 }  // namespace hearth::serve

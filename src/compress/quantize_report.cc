@@ -1,0 +1,130 @@
+#include "compress/quantize_report.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <cmath>
+#include <string_view>
+#include <utility>
+
+#include "base/check.h"
+#include "compress/report_files.h"
+
+namespace hearth::compress {
+namespace {
+
+namespace json = boost::json;
+
+json::value number(double value) { return std::isfinite(value) ? json::value(value) : json::value(nullptr); }
+json::value number(std::optional<double> value) { return value ? number(*value) : json::value(nullptr); }
+
+double elements_of(const ReportedTensor& tensor) {
+  double count = 1.0;
+  for (const uint64_t length : tensor.shape) count *= static_cast<double>(length);
+  return count;
+}
+
+json::value model_json(const ReportedModel& model) {
+  json::object out{{"path", model.path}, {"format", model.format}, {"bytes", model.bytes}, {"quality", nullptr}};
+  if (model.quality)
+    out["quality"] = {{"perplexity", number(model.quality->perplexity)},
+                      {"mean_kld", number(model.quality->mean_kld)},
+                      {"kld_p999", number(model.quality->kld_p999)},
+                      {"same_top", number(model.quality->same_top)}};
+  return out;
+}
+
+json::value text_json(const std::optional<ReportedText>& text) {
+  if (!text) return nullptr;
+  return {{"path", text->path}, {"sha256", text->sha256}, {"tokens", text->tokens}};
+}
+
+json::value tensor_json(const ReportedTensor& tensor) {
+  const double elements = elements_of(tensor);
+  return {{"name", tensor.name},
+          {"layer", tensor.layer < 0 ? json::value(nullptr) : json::value(tensor.layer)},
+          {"kind", tensor.kind},
+          {"shape", json::array(tensor.shape.begin(), tensor.shape.end())},
+          {"from", tensor.from},
+          {"type", tensor.type},
+          {"bytes", tensor.bytes},
+          {"bits_per_weight", number(8.0 * static_cast<double>(tensor.bytes) / elements)},
+          {"output_error", number(tensor.output_error)},
+          {"reason", tensor.reason}};
+}
+
+json::value point_json(const TradePoint& point) {
+  constexpr std::string_view kNames[] = {"result", "alternative", "plan"};
+  return {{"kind", kNames[static_cast<size_t>(point.kind)]},
+          {"label", point.label},
+          {"bytes", point.bytes},
+          {"mean_kld", number(point.mean_kld)}};
+}
+
+std::string_view file(std::string_view name) {
+  for (const EmbeddedFile& each : report_files())
+    if (each.name == name) return {reinterpret_cast<const char*>(each.bytes.data()), each.bytes.size()};
+  CHECK(!"report.html names a part that is no file");
+  return {};
+}
+
+// No "<" is left, so that no string of the report ends the script element that it stands in.
+std::string for_script(const json::value& value) {
+  std::string out;
+  for (const char c : json::serialize(value))
+    if (c == '<')
+      out += "\\u003c";
+    else
+      out += c;
+  return out;
+}
+
+}  // namespace
+
+json::value to_json(const QuantizeReport& report) {
+  json::array tensors, trade;
+  double elements = 0.0, bytes = 0.0;
+  for (const ReportedTensor& tensor : report.tensors) {
+    elements += elements_of(tensor);
+    bytes += static_cast<double>(tensor.bytes);
+    tensors.push_back(tensor_json(tensor));
+  }
+  for (const TradePoint& point : report.trade) trade.push_back(point_json(point));
+  return {{"command", report.command},
+          {"version", report.version},
+          {"dry_run", report.dry_run},
+          {"source", model_json(report.source)},
+          {"source_sha256", report.source_sha256},
+          {"output", model_json(report.output)},
+          {"weights", elements},
+          {"tensor_bytes", bytes},
+          {"bits_per_weight", number(8.0 * bytes / elements)},
+          {"tensors", std::move(tensors)},
+          {"trade", std::move(trade)},
+          {"target_bytes", report.target_bytes ? json::value(*report.target_bytes) : json::value(nullptr)},
+          {"target_kld", number(report.target_kld)},
+          {"calibration", text_json(report.calibration)},
+          {"judge", text_json(report.judge)},
+          {"seed", report.seed},
+          {"seconds", number(report.seconds)},
+          {"peak_rss_bytes", report.peak_rss_bytes}};
+}
+
+// The page's one file names the places of its parts with "@@part@@".
+std::string to_html(const QuantizeReport& report) {
+  constexpr std::string_view kMark = "@@";
+  std::string out;
+  for (std::string_view rest = file("report.html"); !rest.empty();) {
+    const size_t begin = rest.find(kMark);
+    out += rest.substr(0, begin);
+    if (begin == std::string_view::npos) break;
+    const size_t end = rest.find(kMark, begin + kMark.size());
+    CHECK(end != std::string_view::npos);
+    const std::string_view part = rest.substr(begin + kMark.size(), end - begin - kMark.size());
+    out += part == "data" ? for_script(to_json(report)) : std::string(file(part));
+    rest.remove_prefix(end + kMark.size());
+  }
+  return out;
+}
+
+}  // namespace hearth::compress
