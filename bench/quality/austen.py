@@ -3,7 +3,7 @@
 
 Usage: austen.py BOOK [--from N] [--chapters N] [--package FILE.deb]      e.g. austen.py persuasion --chapters 6 > judge-2.txt
 The text comes from Debian's package r-cran-janeaustenr (packaging MIT), fetched with `apt-get download` unless --package names it.
-Lines are joined to paragraphs, for a model reads line ends as text. Python's standard library, apt-get and dpkg-deb are all it needs.
+Lines are joined to paragraphs, for a model reads line ends as text. Needs Python's standard library, apt-get and dpkg-deb.
 """
 import argparse
 import pathlib

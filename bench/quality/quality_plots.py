@@ -1,4 +1,4 @@
-"""The plots of the quality table: size against divergence, one SVG for each judge's text. Written by quality_table.py --plots FOLDER."""
+"""The plots of the quality table: size against divergence, one SVG for each judge's text (quality_table.py --plots FOLDER)."""
 import html
 import math
 
@@ -12,7 +12,8 @@ text { font: 13px system-ui, 'Segoe UI', Roboto, sans-serif; fill: #655c52 }
 .title { font-weight: 650; font-size: 15px; fill: #27221d }
 .ours { fill: #a83f0e; font-weight: 650 }
 .grid { stroke: #e3dcd0 } .axis { stroke: #978b7e }
-.theirs-line { fill: none; stroke: #978b7e; stroke-dasharray: 4 4 } .ours-line { fill: none; stroke: #a83f0e; opacity: .6; stroke-width: 1.6 }
+.theirs-line { fill: none; stroke: #978b7e; stroke-dasharray: 4 4 }
+.ours-line { fill: none; stroke: #a83f0e; opacity: .6; stroke-width: 1.6 }
 .theirs-mark { fill: #655c52 } .ours-mark { fill: #a83f0e } .ground { fill: #fffefc }
 @media (prefers-color-scheme: dark) {
   text { fill: #ada297 } .title { fill: #ede7df } .ours { fill: #f59b63 }
@@ -58,7 +59,8 @@ class Labels:
 
     def place(self, x, y, words):
         length = 7.4 * len(words)
-        for dx, dy in ((10, 4), (-10 - length, 4), (8, -9), (-8 - length, -9), (8, 18), (-8 - length, 18), (-length / 2, -13), (-length / 2, 22)):
+        beside, below = ((10, 4), (-10 - length, 4), (8, -9), (-8 - length, -9)), ((8, 18), (-8 - length, 18))
+        for dx, dy in (*beside, *below, (-length / 2, -13), (-length / 2, 22)):
             box = (x + dx, y + dy - 11, x + dx + length, y + dy + 3)
             inside = box[0] > LEFT and box[2] < WIDTH and box[1] > 30 and box[3] < HEIGHT - BOTTOM
             if inside and all(box[2] < a or c < box[0] or box[3] < b or d < box[1] for a, b, c, d in self.taken):
@@ -77,14 +79,17 @@ def draw(title, points):
     text = lambda left, base, words, kind="", anchor="start": (
         f'<text x="{left:.1f}" y="{base:.1f}" class="{kind}" text-anchor="{anchor}">{html.escape(words)}</text>')
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">',
-           f"<title>{html.escape(title)}</title>", f"<style>{STYLE}</style>", f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}" rx="10"/>',
+           f"<title>{html.escape(title)}</title>", f"<style>{STYLE}</style>",
+           f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}" rx="10"/>',
            text(18, 26, title, "title"), text(18, TOP - 8, "mean KL divergence from the f32 source, nats (lower is better)")]
     for tick in log_ticks(bottom, top):
-        out += [f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>', text(LEFT - 8, y(tick) + 4, f"{tick:g}", "", "end")]
+        out += [f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>',
+                text(LEFT - 8, y(tick) + 4, f"{tick:g}", "", "end")]
     base = HEIGHT - BOTTOM
     out.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     for tick in linear_ticks(low, high, 8):
-        out += [f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{base}" y2="{base + 5}"/>', text(x(tick), base + 20, f"{tick:g}", "", "middle")]
+        out += [f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{base}" y2="{base + 5}"/>',
+                text(x(tick), base + 20, f"{tick:g}", "", "middle")]
     out.append(text(WIDTH - RIGHT, HEIGHT - 12, "file size, MB", "", "end"))
     labels = Labels([(x(size), y(kld)) for _, _, size, kld in points])
     for side in ("theirs", "ours"):
@@ -108,9 +113,10 @@ def write(folder, rows):
     """One file for each judge, of the rows that our program judged there on the source of the table."""
     folder.mkdir(parents=True, exist_ok=True)
     for judge in sorted({judge for row in rows for judge in row["judges"]}):
-        points = [(row["name"].removeprefix("hearth-"), row["engine"], row["bytes"] / 1e6, row["judges"][judge]["hearth"]["mean_kld"])
-                  for row in rows if "hearth" in row["judges"].get(judge, {}) and not row["name"].startswith(("gemma", "qwen"))
-                  and not row["evaluate"]]
+        shown = [row for row in rows if "hearth" in row["judges"].get(judge, {}) and not row["of"]
+                 and not row["name"].startswith(("gemma", "qwen"))]
+        points = [(row["name"].removeprefix("hearth-"), row["engine"], row["bytes"] / 1e6,
+                   row["judges"][judge]["hearth"]["mean_kld"]) for row in shown]
         if points:
             made = folder / f"kld-{judge}.svg"
             made.write_text(draw(f"SmolLM2-135M, judged on {JUDGES.get(judge, judge)}", points))

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Quality of quantisation at given bytes: llama.cpp's types and ours from one f32 source, judged on texts that calibration never saw.
+"""Quality of quantisation at given bytes: llama.cpp's types and ours from one f32 source, judged on texts that calibration
+never saw.
 
-  quality_table.py --source F32.gguf --calibrate TEXT --judge TEXT --judge TEXT [--only ROWS] [--json FILE] [--markdown] [--into FILE] [--plots FOLDER]
+  quality_table.py --source F32.gguf --calibrate TEXT --judge TEXT --judge TEXT [--only ROWS] [--json FILE] [--markdown]
+                   [--into FILE] [--plots FOLDER]
 
-For llama.cpp: llama-imatrix (64 x 512 tokens), llama-quantize with it, then llama-perplexity --kl-divergence against the source's own
-logits, and `hearth eval --reference`. For us: `hearth quantize`, then the same judges (llama.cpp's where the file is a GGUF). Each row
-says its command, its target, and what was reached. Rows that are in FILE already, made of the same source and texts, are not made
-again (--again makes them); so a run that was cut off goes on. ROWS are names, comma-separated, with * for any letters: `--list` lists them.
+For llama.cpp: llama-imatrix (64 x 512 tokens), llama-quantize with it, then llama-perplexity --kl-divergence against the
+source's own logits, and `hearth eval --reference`. For us: `hearth quantize`, then the same judges (llama.cpp's where the file
+is a GGUF). Each row says its command, its target, and what was reached. Rows that are in FILE already, made of the same source
+and texts, are not made again (--again makes them); so a run that was cut off goes on. ROWS are names, comma-separated, with *
+for any letters: `--list` lists them.
 
-llama.cpp's programs lie in $HEARTH_PEERS/llama.cpp/build/bin ($HEARTH_PEERS is ~/.cache/hearth-peers unless it is set). The source of
-our table is SmolLM2-135M with its weights moved off the 4-bit grid by exact rescalings: --unsnap SCRIPT makes it (SCRIPT IN.gguf
-OUT.gguf) where --source does not exist. --text SCRIPT prints the texts that do not exist (SCRIPT moby-dick --from N --chapters N);
-austen.py beside this file prints that of another author. Needs Python's standard library only.
+llama.cpp's programs lie in $HEARTH_PEERS/llama.cpp/build/bin ($HEARTH_PEERS is ~/.cache/hearth-peers unless it is set). The
+source of our table is SmolLM2-135M with its weights moved off the 4-bit grid by exact rescalings: --unsnap SCRIPT makes it
+(SCRIPT IN.gguf OUT.gguf) where --source does not exist. --text SCRIPT prints the texts that do not exist (SCRIPT moby-dick
+--from N --chapters N); austen.py beside this file prints that of another author. Needs Python's standard library only.
 """
 import argparse
 import fnmatch
@@ -29,7 +32,7 @@ import quality_plots
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = pathlib.Path(os.environ.get("HEARTH_PEERS", pathlib.Path.home() / ".cache/hearth-peers"))
 LLAMA_TYPES = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "IQ4_NL", "IQ4_XS", "Q4_0", "Q4_1", "Q5_0"]
-CHUNKS, CONTEXT, CALIBRATION_CHUNKS = 16, 512, 64
+CHUNKS, CONTEXT, CALIBRATION_CHUNKS, KV_CONTEXT = 16, 512, 64, 2048
 
 
 class Failure(Exception):
@@ -77,6 +80,31 @@ class Limit:
         return (None, "not measured") if value is None else (value / self.unit <= self.limit, f"{value / self.unit:.4g}")
 
 
+class Share:
+    """A figure of the row, at most `factor` times that of another row."""
+
+    def __init__(self, figure, than, factor, name):
+        self.figure, self.than, self.factor, self.name = figure, than, factor, name
+
+    def words(self):
+        return f"{self.name} ≤ {self.factor:g} x {self.than}"
+
+    def check(self, row, rows):
+        value, other = row.get(self.figure), rows.get(self.than, {}).get(self.figure)
+        return (None, "not measured") if not value or not other else (value <= self.factor * other, f"{value / other:.3f} x")
+
+
+class Again:
+    """Made twice, the file is the same."""
+
+    def words(self):
+        return "the same bytes again"
+
+    def check(self, row, rows):
+        same = row.get("same_bytes_again")
+        return same, {True: "the same", False: "different", None: "not measured"}[same]
+
+
 class SameTypes:
     """The map of tensor types, and with it the bytes, is that of another row."""
 
@@ -95,12 +123,18 @@ class SameTypes:
 
 
 class Row:
-    """One way to make a file. `arguments` of `hearth quantize`, or the type of llama-quantize; `evaluate` adds options to the judge."""
+    """One way to make a file: the arguments of `hearth quantize`, or the type of llama-quantize. Or another row's file (`of`)
+    judged with options of its own (`evaluate`). `twice`: made a second time to see whether it is the same, byte for byte."""
 
     def __init__(self, name, arguments=None, llama_type=None, suffix=".gguf", targets=(), evaluate=(), of=None, model=None,
-                 judges=None, twice=False):
-        self.name, self.arguments, self.llama_type, self.suffix, self.targets = name, arguments, llama_type, suffix, list(targets)
-        self.evaluate, self.of, self.model, self.judges, self.twice = list(evaluate), of, model, judges, twice
+                 judged=True, twice=False, context=None):
+        self.name, self.arguments, self.llama_type, self.suffix = name, arguments, llama_type, suffix
+        self.targets, self.evaluate, self.of, self.model = list(targets), list(evaluate), of, model
+        self.judged, self.twice, self.context = judged, twice, context or CONTEXT
+
+    def path(self, work):
+        name = self.of or self.name
+        return work / ((f"smollm2-{name.lower()}" if name in LLAMA_TYPES else name) + self.suffix)
 
 
 def minutes(limit):
@@ -117,28 +151,34 @@ def megabytes(limit):
 
 def all_rows():
     rows = [Row(kind, llama_type=kind) for kind in LLAMA_TYPES]
+    one_type = [minutes(15), peak_gb(1.5)]
     for kind in ("iq4_nl", "q4_0", "q4_1", "q5_0", "q8_0"):
-        peer, factor = kind.upper(), 1.0 if kind == "q8_0" else 0.7
-        rows.append(Row(f"hearth-{kind}", ["--type", kind, "--format", "gguf"], twice=kind == "q4_0",
-                        targets=[SameTypes(peer), Target("mean_kld", peer, factor), Target("kld_p999", peer), minutes(15), peak_gb(1.5)]))
-    mix = lambda name, size, target: Row(name, ["--type", "mixed", "--target-bytes", str(size * 10**6), "--format", "pack"], suffix=".pack",
-                                         targets=[megabytes(size), target, minutes(60), peak_gb(1.5)])
-    rows += [
-        mix("hearth-mixed-84", 84, Target("mean_kld", "Q4_K_M")),
-        mix("hearth-mixed-91", 91, Target("mean_kld", "Q4_K_M")),
-        mix("hearth-mixed-106", 106, Target("mean_kld", "Q4_K_M", 0.5)),
-        Row("hearth-i8", ["--type", "i8", "--format", "pack"], suffix=".pack",
-            targets=[megabytes(145), Target("mean_kld", "Q8_0"), minutes(15), peak_gb(1.5)]),
-        Row("hearth-i4", ["--type", "i4", "--format", "pack"], suffix=".pack", targets=[minutes(15), peak_gb(1.5)]),
+        peer, twice = kind.upper(), kind == "q4_0"
+        quality = [Target("mean_kld", peer, 1.0 if kind == "q8_0" else 0.7), Target("kld_p999", peer)]
+        rows.append(Row(f"hearth-{kind}", ["--type", kind, "--format", "gguf"], twice=twice,
+                        targets=[SameTypes(peer), *quality, *one_type, *([Again()] if twice else [])]))
+
+    def pack(name, kind, targets, *more, **options):
+        return Row(name, ["--type", kind, *more, "--format", "pack"], suffix=".pack", targets=targets, **options)
+
+    for size, factor in ((84, 1.0), (91, 1.0), (106, 0.5)):
+        rows.append(pack(f"hearth-mixed-{size}", "mixed", [megabytes(size), Target("mean_kld", "Q4_K_M", factor), minutes(60),
+                                                           peak_gb(1.5)], "--target-bytes", str(size * 10**6)))
+    kv = {"of": "Q8_0", "context": KV_CONTEXT}
+    return rows + [
+        pack("hearth-i8", "i8", [megabytes(145), Target("mean_kld", "Q8_0"), *one_type]),
+        pack("hearth-i4", "i4", one_type),
         Row("hearth-i8-at-4", of="hearth-i8", evaluate=["--precision", "4"], suffix=".pack",
             targets=[Target("mean_kld", "hearth-i4", 1.3)]),
-        Row("hearth-i4-kv-i4", of="hearth-i4", evaluate=["--kv-type", "i4"], suffix=".pack"),
-        Row("gemma-170", ["--type", "mixed", "--target-bytes", "170000000", "--format", "pack"], suffix=".pack",
-            model="gemma3-270m-q4_k_m", targets=[megabytes(170), Target("mean_kld", limit=0.02), Target("same_top", limit=0.95, at_least=True)]),
-        Row("qwen-1.5b", ["--type", "i4", "--format", "pack"], suffix=".pack", model="qwen2.5-coder-1.5b-q4_k_m", judges=[],
-            targets=[Limit("peak_bytes", 3.0, float(1 << 30), "peak GiB")]),
+        pack("gemma-170", "mixed",
+             [megabytes(170), Target("mean_kld", limit=0.02), Target("same_top", limit=0.95, at_least=True)],
+             "--target-bytes", "170000000", model="gemma3-270m-q4_k_m"),
+        pack("qwen-1.5b", "i4", [Limit("peak_bytes", 3.0, float(1 << 30), "peak GiB")], model="qwen2.5-coder-1.5b-q4_k_m",
+             judged=False),
+        Row("kv-f16", evaluate=["--kv-type", "f16"], **kv),
+        Row("kv-i4", evaluate=["--kv-type", "i4"], **kv,
+            targets=[Target("perplexity", "kv-f16", 1.01), Share("kv_bytes", "kv-f16", 0.3, "bytes of keys and values")]),
     ]
-    return rows
 
 
 def digest(path):
@@ -224,18 +264,18 @@ class Bench:
 
     def make(self, row):
         """The row's file, its command as it can be typed, and what making it cost."""
+        out = row.path(self.work)
         if row.of:
-            return self.work / (row.of + row.suffix), None, {}
-        name = f"smollm2-{row.name.lower()}" if row.llama_type else row.name
-        out = self.work / (name + row.suffix)
-        part = out.with_name(name + ".part" + row.suffix)
-        log = self.work / (name.removeprefix("smollm2-") + ".log")
+            return out, None, {}
+        part = out.with_name(out.stem + ".part" + row.suffix)
+        log = self.work / (out.stem.removeprefix("smollm2-") + ".log")
         if row.llama_type:
             command = ["llama-quantize", "--imatrix", self.imatrix(), self.source, part, row.llama_type, self.args.threads]
         else:
-            command = ["hearth", "quantize", self.source_of(row), part, *row.arguments, "--calibrate", self.calibrate, "--seed", 1,
-                       "--report", self.work / (name + ".html")]
-        typed = " ".join(pathlib.Path(word).name if os.sep in str(word) else str(word) for word in command).replace(".part", "")
+            command = ["hearth", "quantize", self.source_of(row), part, *row.arguments, "--calibrate", self.calibrate,
+                       "--seed", 1, "--report", out.with_suffix(".html")]
+        typed = " ".join(pathlib.Path(word).name if os.sep in str(word) else str(word) for word in command)
+        typed = typed.replace(".part", "")
         if out.exists() and not self.args.again:
             return out, typed, self.rows.get(row.name, {}).get("cost", {})
         command[0] = self.llama / "llama-quantize" if row.llama_type else self.hearth
@@ -251,15 +291,16 @@ class Bench:
     def base_logits(self, judge):
         path = self.work / f"base-{judge.stem}.kld"
         if not path.exists():
-            run([self.llama / "llama-perplexity", "-m", self.source, "-f", judge, "-c", CONTEXT, "-b", CONTEXT, "--chunks", CHUNKS,
-                 "-t", self.args.threads, "--kl-divergence-base", path.with_suffix(".part")], self.work / "base.log")
+            run([self.llama / "llama-perplexity", "-m", self.source, "-f", judge, "-c", CONTEXT, "-b", CONTEXT, "--chunks",
+                 CHUNKS, "-t", self.args.threads, "--kl-divergence-base", path.with_suffix(".part")], self.work / "base.log")
             path.with_suffix(".part").rename(path)
         return path
 
     def judged_by_llama(self, file, judge):
+        log = self.work / "judge.log"
         printed, _, _ = run([self.llama / "llama-perplexity", "-m", file, "-c", CONTEXT, "-b", CONTEXT, "--chunks", CHUNKS, "-t",
-                             self.args.threads, "--kl-divergence-base", self.base_logits(judge), "--kl-divergence"], self.work / "judge.log")
-        printed += (self.work / "judge.log").read_text(errors="replace")
+                             self.args.threads, "--kl-divergence-base", self.base_logits(judge), "--kl-divergence"], log)
+        printed += log.read_text(errors="replace")
         found = {}
         for figure, pattern, unit in (("mean_kld", r"Mean\s+KLD:\s+(\S+)", 1), ("kld_p999", r"99\.9%\s+KLD:\s+(\S+)", 1),
                                       ("same_top", r"Same top p:\s+(\S+)", 100), ("perplexity", r"Mean PPL\(Q\)\s*:\s+(\S+)", 1)):
@@ -270,32 +311,33 @@ class Bench:
         return found
 
     def judged_by_hearth(self, row, file, judge):
-        printed, _, _ = run([self.hearth, "eval", file, "--reference", self.source_of(row), "--text", judge, "--context", CONTEXT,
-                             "--chunks", CHUNKS, "--threads", self.args.threads, "--no-cache", "--json", *row.evaluate],
-                            self.work / "judge.log")
+        printed, _, _ = run([self.hearth, "eval", file, "--reference", self.source_of(row), "--text", judge, "--context",
+                             row.context, "--chunks", CHUNKS * CONTEXT // row.context, "--threads", self.args.threads,
+                             "--no-cache", "--json", *row.evaluate], self.work / "judge.log")
         known = json.loads(printed)
         return {figure: known[figure] for figure in ("mean_kld", "kld_p999", "same_top", "perplexity")}
 
     def judged_by(self, row):
-        able = ["hearth"] if row.suffix != ".gguf" or row.model else ["llama.cpp", "hearth"]
+        able = ["hearth"] if row.suffix != ".gguf" or row.model or row.of else ["llama.cpp", "hearth"]
         return [engine for engine in able if engine in self.args.engines]
 
     def measure(self, row):
-        if row.name in self.rows and not self.args.again:
-            known = self.rows[row.name]
-            judges = [] if row.judges == [] else [judge.stem for judge in self.judges]
-            if all(set(self.judged_by(row)) <= set(known["judges"].get(judge, {})) for judge in judges):
-                return
+        known = {} if self.args.again else self.rows.get(row.name, {}).get("judges", {})
+        judges = self.judges if row.judged else []
+        engines = self.judged_by(row)
+        if row.name in self.rows and not self.args.again and all(
+                set(engines) <= set(known.get(judge.stem, {})) for judge in judges):
+            return
         file, command, cost = self.make(row)
-        told = json.loads(run([self.hearth, "inspect", file, "--json"])[0])
-        result = {"name": row.name, "engine": "llama.cpp" if row.llama_type else "hearth", "command": command,
-                  "of": row.of, "evaluate": row.evaluate, "bytes": file.stat().st_size, "cost": cost, **cost,
-                  "bits_per_weight": told["weights"]["all"]["bits_per_weight"],
-                  "types": {tensor["name"]: tensor["type"] for tensor in told["tensors"]}, "judges": {}}
-        known = self.rows.get(row.name, {}).get("judges", {}) if not self.args.again else {}
-        for judge in [] if row.judges == [] else self.judges:
-            figures = result["judges"][judge.stem] = dict(known.get(judge.stem, {}))
-            for engine in self.judged_by(row):
+        told = json.loads(run([self.hearth, "inspect", file, "--json", "--context", row.context,
+                               *(row.evaluate if "--kv-type" in row.evaluate else [])])[0])
+        result = {"name": row.name, "engine": "llama.cpp" if row.llama_type else "hearth", "command": command, "of": row.of,
+                  "evaluate": row.evaluate, "bytes": file.stat().st_size, "cost": cost, **cost,
+                  "bits_per_weight": told["weights"]["all"]["bits_per_weight"], "kv_bytes": told["memory"]["kv_bytes"],
+                  "types": {tensor["name"]: tensor["type"] for tensor in told["tensors"]}, "judges": known}
+        for judge in judges:
+            figures = known.setdefault(judge.stem, {})
+            for engine in engines:
                 if engine not in figures:
                     figures[engine] = (self.judged_by_llama(file, judge) if engine == "llama.cpp"
                                        else self.judged_by_hearth(row, file, judge))
@@ -309,22 +351,29 @@ def head_type(row):
     return types.get("output.weight") or types.get("token_embd.weight", "")
 
 
+def table(rows, judge):
+    """The rows of llama.cpp and of ours that are files of their own, larger ones first."""
+    engines = [name for name in ("llama.cpp", "hearth") if any(name in row["judges"].get(judge, {}) for row in rows)]
+    head = ["row", "MB", "bits per weight", "embedding"]
+    for engine in engines:
+        head += [f"mean KLD ({engine})", "99.9 %", "top-1 %"]
+    lines = ["| " + " | ".join(head) + " |", "| --- | ---: | ---: | --- |" + " ---: |" * (3 * len(engines))]
+    for row in sorted(rows, key=lambda row: -row["bytes"]):
+        cells = [row["name"], f"{row['bytes'] / 1e6:.1f}", f"{row['bits_per_weight']:.2f}", head_type(row)]
+        for engine in engines:
+            known = row["judges"].get(judge, {}).get(engine)
+            cells += ([f"{known['mean_kld']:.4f}", f"{known['kld_p999']:.3f}", f"{100 * known['same_top']:.1f}"] if known
+                      else [""] * 3)
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def markdown(rows, judges, known):
     lines = []
     for judge in judges:
-        engines = [name for name in ("llama.cpp", "hearth") if any(name in row["judges"].get(judge, {}) for row in rows)]
         lines += [f"Judged on {quality_plots.JUDGES.get(judge, judge)}:", ""]
-        lines.append("| row | MB | bits per weight | embedding | " + " | ".join(
-            f"mean KLD ({name}) | 99.9 % | top-1 %" for name in engines) + " |")
-        lines.append("| --- | ---: | ---: | --- | " + " | ".join("---: | ---: | ---:" for _ in engines) + " |")
-        for row in sorted(rows, key=lambda row: -row["bytes"]):
-            cells = []
-            for name in engines:
-                figures = row["judges"].get(judge, {}).get(name)
-                cells.append(f"{figures['mean_kld']:.4f} | {figures['kld_p999']:.3f} | {100 * figures['same_top']:.1f}" if figures else " | | ")
-            lines.append(f"| {row['name']} | {row['bytes'] / 1e6:.1f} | {row['bits_per_weight']:.2f} | {head_type(row)} | " + " | ".join(cells) + " |")
-        lines.append("")
-    targets = [(row, target) for row in all_rows() if row.name in known for target in row.targets]
+        lines += [*table([row for row in rows if judge in row["judges"] and not row["of"]], judge), ""]
+    targets = [(row, target) for row in all_rows() if row.name in {each["name"] for each in rows} for target in row.targets]
     if targets:
         lines += ["| row | command | target | reached | |", "| --- | --- | --- | --- | --- |"]
         for row, target in targets:
@@ -342,7 +391,8 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=work, help="folder of what is made (default: build/quality)")
     parser.add_argument("--source", type=pathlib.Path, help="the f32 model (default: smollm2-f32.gguf in the work folder)")
     parser.add_argument("--calibrate", type=pathlib.Path, help="text of the calibration (default: calibrate.txt there)")
-    parser.add_argument("--judge", type=pathlib.Path, action="append", help="text to judge on, may be repeated (default: judge-1.txt, judge-2.txt there)")
+    parser.add_argument("--judge", type=pathlib.Path, action="append",
+                        help="text to judge on, may be repeated (default: judge-1.txt and judge-2.txt there)")
     parser.add_argument("--unsnap", type=pathlib.Path, help="script that makes the source")
     parser.add_argument("--text", type=pathlib.Path, help="script that prints the texts")
     parser.add_argument("--hearth", type=pathlib.Path, default=HERE.parent.parent / "build/release/hearth", help="our program")
@@ -354,7 +404,8 @@ def main():
     parser.add_argument("--no-run", action="store_true", help="print what is known; make nothing")
     parser.add_argument("--json", type=pathlib.Path, help="file of the results (default: results.json in the work folder)")
     parser.add_argument("--markdown", action="store_true", help="print the tables")
-    parser.add_argument("--into", type=pathlib.Path, help="file whose part between <!-- quality table --> and <!-- end --> becomes the tables")
+    parser.add_argument("--into", type=pathlib.Path,
+                        help="file whose part between <!-- quality table --> and <!-- end --> becomes the tables")
     parser.add_argument("--plots", type=pathlib.Path, help="folder for the plots (SVG)")
     args = parser.parse_args()
     args.source = args.source or args.work / "smollm2-f32.gguf"
@@ -362,13 +413,14 @@ def main():
     args.judge = args.judge or [args.work / "judge-1.txt", args.work / "judge-2.txt"]
     args.json = args.json or args.work / "results.json"
     args.hearth = args.hearth.resolve()
-    if not args.hearth.exists():
-        raise Failure(f"{args.hearth} is missing: build it, or name it with --hearth")
     wanted = [row for row in all_rows() if any(fnmatch.fnmatch(row.name.lower(), each.lower()) for each in args.only.split(","))]
     if args.list:
         return print("\n".join(f"{row.name:18}" + "; ".join(target.words() for target in row.targets) for row in wanted))
     bench = Bench(args)
-    can_quantize = subprocess.run([args.hearth, "quantize", "--help"], capture_output=True).returncode == 0
+    if not args.no_run and not args.hearth.exists():
+        raise Failure(f"{args.hearth} is missing: build it, or name it with --hearth")
+    asked = [] if args.no_run else [args.hearth, "quantize", "--help"]
+    can_quantize = asked and subprocess.run(asked, capture_output=True).returncode == 0
     failed = 0
     for row in [] if args.no_run else wanted:
         if not row.llama_type and not can_quantize:
@@ -386,7 +438,7 @@ def main():
     if args.into:
         begin, end = "<!-- quality table -->\n", "<!-- end -->"
         before, rest = args.into.read_text().split(begin)
-        args.into.write_text(before + begin + "\n" + tables + "\n" + end + rest.split(end, 1)[1])
+        args.into.write_text(before + begin + tables + end + rest.split(end, 1)[1])
     if args.plots:
         quality_plots.write(args.plots, known)
     return 1 if failed else 0

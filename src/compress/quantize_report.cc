@@ -1,5 +1,6 @@
 #include "compress/quantize_report.h"
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
@@ -61,11 +62,11 @@ json::value point_json(const TradePoint& point) {
           {"mean_kld", number(point.mean_kld)}};
 }
 
-std::string_view file(std::string_view name) {
-  for (const EmbeddedFile& each : report_files())
-    if (each.name == name) return {reinterpret_cast<const char*>(each.bytes.data()), each.bytes.size()};
-  CHECK(!"report.html names a part that is no file");
-  return {};
+std::string_view part_of_page(std::string_view name) {
+  const auto files = report_files();
+  const auto file = std::ranges::find(files, name, &EmbeddedFile::name);
+  CHECK(file != files.end());
+  return {reinterpret_cast<const char*>(file->bytes.data()), file->bytes.size()};
 }
 
 // No "<" is left, so that no string of the report ends the script element that it stands in.
@@ -114,14 +115,14 @@ json::value to_json(const QuantizeReport& report) {
 std::string to_html(const QuantizeReport& report) {
   constexpr std::string_view kMark = "@@";
   std::string out;
-  for (std::string_view rest = file("report.html"); !rest.empty();) {
+  for (std::string_view rest = part_of_page("report.html"); !rest.empty();) {
     const size_t begin = rest.find(kMark);
     out += rest.substr(0, begin);
     if (begin == std::string_view::npos) break;
     const size_t end = rest.find(kMark, begin + kMark.size());
     CHECK(end != std::string_view::npos);
     const std::string_view part = rest.substr(begin + kMark.size(), end - begin - kMark.size());
-    out += part == "data" ? for_script(to_json(report)) : std::string(file(part));
+    out += part == "data" ? for_script(to_json(report)) : std::string(part_of_page(part));
     rest.remove_prefix(end + kMark.size());
   }
   return out;
