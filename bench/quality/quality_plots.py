@@ -110,13 +110,15 @@ def draw(title, points):
 
 
 def write(folder, rows):
-    """One file for each judge, of the rows that our program judged there on the source of the table."""
+    """One file for each judge, of the files made of the table's source; our program judges, or llama.cpp's where only it did."""
     folder.mkdir(parents=True, exist_ok=True)
     for judge in sorted({judge for row in rows for judge in row["judges"]}):
-        shown = [row for row in rows if "hearth" in row["judges"].get(judge, {}) and not row["of"]
-                 and not row["name"].startswith(("gemma", "qwen"))]
-        points = [(row["name"].removeprefix("hearth-"), row["engine"], row["bytes"] / 1e6,
-                   row["judges"][judge]["hearth"]["mean_kld"]) for row in shown]
+        points = []
+        for row in rows:
+            figures = row["judges"].get(judge, {})
+            judged = figures.get("hearth") or figures.get("llama.cpp")
+            if judged and not row["of"] and not row.get("model"):
+                points.append((row["name"].removeprefix("hearth-"), row["engine"], row["bytes"] / 1e6, judged["mean_kld"]))
         if points:
             made = folder / f"kld-{judge}.svg"
             made.write_text(draw(f"SmolLM2-135M, judged on {JUDGES.get(judge, judge)}", points))

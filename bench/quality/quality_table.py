@@ -252,12 +252,10 @@ class Bench:
         part.rename(self.store)
 
     def imatrix(self):
-        path = self.work / "imatrix.gguf"
-        if not path.exists():
+        if not (path := self.work / "imatrix.gguf").exists():
             run([self.llama / "llama-imatrix", "-m", self.source, "-f", self.calibrate, "-c", CONTEXT, "-b", CONTEXT, "--chunks",
                  CALIBRATION_CHUNKS, "-t", self.args.threads, "-o", self.work / "imatrix.part.gguf"], self.work / "imatrix.log")
             (self.work / "imatrix.part.gguf").rename(path)
-        return path
 
     def source_of(self, row):
         return PEERS / "models" / (row.model + ".gguf") if row.model else self.source
@@ -270,7 +268,7 @@ class Bench:
         part = out.with_name(out.stem + ".part" + row.suffix)
         log = self.work / (out.stem.removeprefix("smollm2-") + ".log")
         if row.llama_type:
-            command = ["llama-quantize", "--imatrix", self.imatrix(), self.source, part, row.llama_type, self.args.threads]
+            command = ["llama-quantize", "--imatrix", self.work / "imatrix.gguf", self.source, part, row.llama_type, self.args.threads]
         else:
             command = ["hearth", "quantize", self.source_of(row), part, *row.arguments, "--calibrate", self.calibrate,
                        "--seed", 1, "--report", out.with_suffix(".html")]
@@ -279,6 +277,8 @@ class Bench:
         if out.exists() and not self.args.again:
             return out, typed, self.rows.get(row.name, {}).get("cost", {})
         command[0] = self.llama / "llama-quantize" if row.llama_type else self.hearth
+        if row.llama_type:
+            self.imatrix()
         _, seconds, peak = run(command, log)
         cost = {"seconds": round(seconds, 1), "peak_bytes": peak}
         if row.twice:
@@ -331,7 +331,7 @@ class Bench:
         file, command, cost = self.make(row)
         told = json.loads(run([self.hearth, "inspect", file, "--json", "--context", row.context,
                                *(row.evaluate if "--kv-type" in row.evaluate else [])])[0])
-        result = {"name": row.name, "engine": "llama.cpp" if row.llama_type else "hearth", "command": command, "of": row.of,
+        result = {"name": row.name, "engine": "llama.cpp" if row.llama_type else "hearth", "command": command, "of": row.of, "model": row.model,
                   "evaluate": row.evaluate, "bytes": file.stat().st_size, "cost": cost, **cost,
                   "bits_per_weight": told["weights"]["all"]["bits_per_weight"], "kv_bytes": told["memory"]["kv_bytes"],
                   "types": {tensor["name"]: tensor["type"] for tensor in told["tensors"]}, "judges": known}
@@ -372,16 +372,18 @@ def markdown(rows, judges, known):
     lines = []
     for judge in judges:
         lines += [f"Judged on {quality_plots.JUDGES.get(judge, judge)}:", ""]
-        lines += [*table([row for row in rows if judge in row["judges"] and not row["of"]], judge), ""]
-    targets = [(row, target) for row in all_rows() if row.name in {each["name"] for each in rows} for target in row.targets]
-    if targets:
-        lines += ["| row | command | target | reached | |", "| --- | --- | --- | --- | --- |"]
-        for row, target in targets:
+        lines += [*table([row for row in rows if judge in row["judges"] and not row["of"] and not row.get("model")], judge), ""]
+    aimed = [row for row in all_rows() if row.targets and row.name in {each["name"] for each in rows}]
+    if aimed:
+        lines += ["| row | command | target: reached, on each text by each judge |", "| --- | --- | --- |"]
+    for row in aimed:
+        command = known[row.name]["command"] or f"{row.of} with {' '.join(row.evaluate)}"
+        said = []
+        for target in row.targets:
             reached, text = target.check(known[row.name], known)
-            mark = {True: "yes", False: "**no**", None: "?"}[reached]
-            command = known[row.name]["command"] or f"{row.of} with {' '.join(row.evaluate)}"
-            lines.append(f"| {row.name} | `{command}` | {target.words()} | {text} | {mark} |")
-        lines.append("")
+            said.append(f"{target.words()}: {text}" + {True: "", False: " **(missed)**", None: ""}[reached])
+        lines.append(f"| {row.name} | `{command}` | {'<br>'.join(said)} |")
+    lines += [""] if aimed else []
     return "\n".join(lines)
 
 
