@@ -20,7 +20,7 @@ void declare_model_options(CLI::App& app, ModelOptions& options) {
                  "How keys and values are kept: f16, i8, i4, or auto: the fewest bits that do this model no harm")
       ->capture_default_str();
   app.add_option("--kv-gate", options.kv_gate,
-                 "on: i8 and i4 are measured once for each model and refused if they harm it; off: taken as told")
+                 "on: i4 is measured once for each model and refused if it harms it; off: taken as told")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
   app.add_option(

@@ -79,8 +79,14 @@ json::object remembered(const std::filesystem::path& memory) {
   return version && *version == kVersion ? object : json::object();
 }
 
-std::optional<KvLoss> loss_of(const json::object& memory, KvType type) {
-  const json::value* entry = memory.if_contains(name(type));
+// A model read at fewer bits is another one to measure.
+std::string remembered_as(const Model& model, KvType type) {
+  const std::string precision = model.decoder->precision();
+  return precision == "8" ? std::string(name(type)) : fmt::format("{} at {}", name(type), precision);
+}
+
+std::optional<KvLoss> loss_of(const json::object& memory, std::string_view key) {
+  const json::value* entry = memory.if_contains(key);
   if (!entry || !entry->is_object()) return std::nullopt;
   const json::value *kld = entry->as_object().if_contains("mean_kld"),
                     *change = entry->as_object().if_contains("perplexity_change");
@@ -91,7 +97,8 @@ std::optional<KvLoss> loss_of(const json::object& memory, KvType type) {
 // What was measured before, or is now and kept if it can be: a disk that is full only costs the time again.
 Result<KvLoss> known_loss(const Model& model, KvType type, const KvGateOptions& options) {
   json::object memory = remembered(options.memory);
-  if (const auto loss = loss_of(memory, type)) return *loss;
+  const std::string key = remembered_as(model, type);
+  if (const auto loss = loss_of(memory, key)) return *loss;
   const auto tell = [&](const std::string& what) {
     if (options.tell) options.tell(fmt::format("keys and values in {}: {}", name(type), what));
   };
@@ -101,7 +108,7 @@ Result<KvLoss> known_loss(const Model& model, KvType type, const KvGateOptions& 
                    100.0 * loss.perplexity_change));
   if (options.memory.empty() || !std::isfinite(loss.mean_kld) || !std::isfinite(loss.perplexity_change)) return loss;
   memory["version"] = kVersion;
-  memory[name(type)] = {{"mean_kld", loss.mean_kld}, {"perplexity_change", loss.perplexity_change}};
+  memory[key] = {{"mean_kld", loss.mean_kld}, {"perplexity_change", loss.perplexity_change}};
   const std::string text = json::serialize(memory) + "\n";
   (void)write_file_atomically(options.memory, std::as_bytes(std::span(text)));
   return loss;
@@ -145,7 +152,7 @@ Result<KvType> choose_kv_type(const Model& model, std::string_view wanted, const
     return KvType::kF16;
   }
   const KvType type = TRY(parse_kv_type(wanted));
-  if (type == KvType::kF16 || options.open) return type;
+  if (type != KvType::kI4 || options.open) return type;  // 8 bits and more are taken as told
   const KvLoss loss = TRY(known_loss(model, type, options));
   if (passes(loss)) return type;
   return fail(Code::kUnsupported,

@@ -1,5 +1,5 @@
-// Keys and values in fewer bits cost some models nothing and others their sense. So a type is used only after it was measured on
-// the model itself: how far its answers to a built-in text are from those with f16.
+// Keys and values in fewer bits cost some models nothing and others their sense. So a type of fewer than 8 bits is used, and `auto`
+// takes one, only after it was measured on the model itself: how far its answers to a built-in text are from those with f16.
 #pragma once
 
 #include <filesystem>
@@ -29,7 +29,8 @@ struct KvGateOptions {
   std::function<void(const std::string&)> tell{};  // that a measurement begins, and its result; may be empty
 };
 // `wanted`: a type's name, or "auto": the one of the fewest bits that passes. kUnsupported with the numbers and what to do
-// instead if a type that is asked for does not pass; kInvalidArgument if it is not known.
+// instead if a type of fewer than 8 bits that is asked for does not pass; f16 and i8 are taken unmeasured. kInvalidArgument if it
+// is not known.
 Result<KvType> choose_kv_type(const Model& model, std::string_view wanted, const KvGateOptions& options);
 // The type to plan memory by before there is a model: "auto" may take as much as f16.
 Result<KvType> planned_kv_type(std::string_view wanted);

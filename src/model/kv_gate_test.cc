@@ -42,8 +42,8 @@ TEST(KvGate, WhatWasMeasuredIsRememberedAndDecides) {
   KvGateOptions options{.memory = folder.path() / "model.json", .tell = [&](const std::string&) { ++told; }};
   EXPECT_EQ(choose_kv_type(model, "f16", options), KvType::kF16);
   EXPECT_EQ(told, 0);
-  EXPECT_TRUE(choose_kv_type(model, "i8", options));
-  EXPECT_TRUE(choose_kv_type(model, "i8", options));
+  (void)choose_kv_type(model, "i4", options);
+  (void)choose_kv_type(model, "i4", options);
   EXPECT_EQ(told, 2);
   EXPECT_NE(read_file(options.memory, 4096).value().find("mean_kld"), std::string::npos);
 
@@ -58,9 +58,31 @@ TEST(KvGate, WhatWasMeasuredIsRememberedAndDecides) {
   EXPECT_EQ(choose_kv_type(model, "auto", options), KvType::kI4);
   folder.write("model.json", memory(0.3, 0.2));
   EXPECT_EQ(choose_kv_type(model, "auto", options), KvType::kF16);
+  EXPECT_EQ(choose_kv_type(model, "i8", options), KvType::kI8) << "eight bits are for who asks for them";
   EXPECT_EQ(told, 2);
   options.open = true;
   EXPECT_EQ(choose_kv_type(model, "i4", options), KvType::kI4);
+  EXPECT_EQ(told, 2);
+}
+
+TEST(KvGate, WhatWasMeasuredAtEightBitsSaysNothingOfFour) {
+  const TestFolder folder;
+  std::vector<std::vector<std::byte>> bytes;
+  const Checkpoint original = open_checkpoint(kGoldenFolder / "llama/model.gguf").value();
+  const Checkpoint nested = encoded(original, info(Type::kI8), bytes);
+  ASSERT_TRUE(write_pack(nested, folder.path() / "nested.pack", 1));
+  const Model model =
+      load_model(folder.path() / "nested.pack", create_backend("cpu", {.n_threads = 2, .isa = ""}).value(),
+                 {.context = 256, .rows_max = 0, .progress = {}, .bits = 4})
+          .value();
+  folder.write("model.json", memory(9, 9));
+  int told = 0;
+  KvGateOptions options{.memory = folder.path() / "model.json", .tell = [&](const std::string&) { ++told; }};
+  (void)choose_kv_type(model, "i4", options);
+  (void)choose_kv_type(model, "i4", options);
+  EXPECT_EQ(told, 2);
+  for (int unit = 0; unit < model.decoder->n_units(); ++unit) model.decoder->set_bits(unit, 8);
+  EXPECT_FALSE(choose_kv_type(model, "i4", options));
   EXPECT_EQ(told, 2);
 }
 
@@ -70,15 +92,16 @@ TEST(KvGate, AMemoryThatIsDamagedOrOldOrCannotBeWrittenCostsAMeasurementOnly) {
   int told = 0;  // a measurement is told of twice
   KvGateOptions options{.memory = folder.path() / "model.json", .tell = [&](const std::string&) { ++told; }};
   for (const std::string& text :
-       {std::string("{"), std::string("[]"), memory(9, 9, 0), std::string(R"({"version":1,"i8":3})"),
-        std::string(R"({"version":1,"i8":{"mean_kld":"x","perplexity_change":0.5}})")}) {
+       {std::string("{"), std::string("[]"), memory(9, 9, 0), std::string(R"({"version":1,"i4":3})"),
+        std::string(R"({"version":1,"i4":{"mean_kld":"x","perplexity_change":0.5}})")}) {
     folder.write("model.json", text);
-    EXPECT_TRUE(choose_kv_type(model, "i8", options)) << text;
+    (void)choose_kv_type(model, "i4", options);
+    EXPECT_NE(read_file(options.memory, 4096).value().find(R"("i4":{"mean_kld":)"), std::string::npos) << text;
   }
   EXPECT_EQ(told, 10);
   options.memory = folder.path() / "missing" / "model.json";
-  EXPECT_TRUE(choose_kv_type(model, "i8", options));
-  EXPECT_TRUE(choose_kv_type(model, "i8", options));
+  (void)choose_kv_type(model, "i4", options);
+  (void)choose_kv_type(model, "i4", options);
   EXPECT_EQ(told, 14);
 }
 
