@@ -84,10 +84,11 @@ std::vector<float> SourceModel::floats(const PlannedTensor& tensor, size_t slice
     type.decode(data.data() + static_cast<size_t>(begin) * row, out.data(), (end - begin) * matrix.cols);
     return out;
   }
-  const int64_t panel = type.panel.panel_bytes(matrix.cols);
+  const int64_t panel = type.panel.panel_bytes(matrix.cols), low_panel = type.panel.low_bytes(matrix.cols);
+  const std::byte* low = data.data() + type.panel.low_offset((matrix.rows + kPanelRows - 1) / kPanelRows, matrix.cols);
   for (int64_t row = begin; row < end; ++row)
-    unpack_panel_row(type.panel, data.data() + row / kPanelRows * panel, static_cast<int>(row % kPanelRows),
-                     matrix.cols, out.data() + (row - begin) * matrix.cols);
+    unpack_panel_row(type.panel, data.data() + row / kPanelRows * panel, low + row / kPanelRows * low_panel,
+                     static_cast<int>(row % kPanelRows), matrix.cols, out.data() + (row - begin) * matrix.cols);
   return out;
 }
 
