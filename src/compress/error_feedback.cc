@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "compress/float_product.h"
 
@@ -60,18 +62,35 @@ std::vector<float> Moments::values() const {
   return out;
 }
 
-Result<ErrorFeedback> ErrorFeedback::create(Backend& backend, std::vector<float> moments, int64_t k, float damping) {
-  ErrorFeedback out;
+Result<ErrorFeedback> ErrorFeedback::create(Backend& backend, std::span<const float> moments, int64_t k,
+                                            float damping) {
+  ErrorFeedback out = none(k);
+  auto given = [&](int64_t i, int64_t j) { return moments[static_cast<size_t>(i * k + j)]; };
   double trace = 0;
-  for (int64_t i = 0; i < k; ++i) trace += moments[static_cast<size_t>(i * k + i)];
+  for (int64_t i = 0; i < k; ++i) trace += given(i, i);
   if (!std::isfinite(trace) || trace < 0)
     return fail(Code::kMalformed, "the activations add up to {}: the model's weights or the text are broken", trace);
   const float mean = trace > 0 ? static_cast<float>(trace / static_cast<double>(k)) : 1.0f;
+  std::ranges::stable_sort(out.order_, std::greater(), [&](int64_t group) {
+    float sum = 0;
+    for (int64_t i = group * kGroup; i < (group + 1) * kGroup; ++i) sum += given(i, i);
+    return sum;
+  });
+  out.moments_.resize(moments.size());
+  for (int64_t i = 0; i < k; ++i)
+    for (int64_t j = 0; j < k; ++j) out.moments_[static_cast<size_t>(i * k + j)] = given(out.column(i), out.column(j));
   for (int64_t i = 0; i < k; ++i) {
-    float& diagonal = moments[static_cast<size_t>(i * k + i)];
+    float& diagonal = out.moments_[static_cast<size_t>(i * k + i)];
     diagonal += damping * mean + kOwnShare * diagonal;
-    out.diagonal_.push_back(diagonal);
+    out.diagonal_[static_cast<size_t>(i)] = diagonal;
   }
+  TRY(out.factor(backend));
+  return out;
+}
+
+Result<void> ErrorFeedback::factor(Backend& backend) {
+  const int64_t k = this->k();
+  std::vector<float> moments = moments_;
   std::unique_ptr<Buffer> matrix = TRY(backend.allocate(k * k * 4));
   std::unique_ptr<Buffer> left = TRY(backend.allocate(k * kBlock * 4));
   backend.upload(*matrix, 0, std::as_bytes(std::span(moments)));
@@ -105,16 +124,18 @@ Result<ErrorFeedback> ErrorFeedback::create(Backend& backend, std::vector<float>
   for (int64_t i = 0; i < k; ++i) {
     const float d = moments[static_cast<size_t>(i * k + i)];
     if (!(d > 0)) return fail(Code::kMalformed, "the moments of {} inputs are not positive; raise --damping", k);
-    out.weights_.push_back(d);
+    weights_[static_cast<size_t>(i)] = d;
   }
-  out.factors_ = std::move(moments);
-  return out;
+  factors_ = std::move(moments);
+  return {};
 }
 
 ErrorFeedback ErrorFeedback::none(int64_t k) {
   ErrorFeedback out;
   out.weights_.assign(static_cast<size_t>(k), 1.0f);
   out.diagonal_ = out.weights_;
+  out.order_.resize(static_cast<size_t>(k / kGroup));
+  std::iota(out.order_.begin(), out.order_.end(), int64_t{0});
   return out;
 }
 

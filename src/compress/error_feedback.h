@@ -34,26 +34,36 @@ class Moments {
   std::unique_ptr<Buffer> sum_, transposed_;
 };
 
+// Columns are taken in groups of kGroup, those that count most first: what comes later makes up for them. All of what follows is in
+// that order; column() tells which column of the matrix a place is.
 class ErrorFeedback {
  public:
   // Factors the moments [k][k], after `damping` times their mean diagonal has been added to the diagonal: inputs that were seen
-  // little are not trusted to make up for much. kMalformed if they are not finite.
-  static Result<ErrorFeedback> create(Backend& backend, std::vector<float> moments, int64_t k, float damping);
+  // little are not trusted to make up for much. kMalformed if they are not finite. k is a multiple of kGroup.
+  static Result<ErrorFeedback> create(Backend& backend, std::span<const float> moments, int64_t k, float damping);
   // For a matrix whose inputs are not known: every column counts alike, none makes up for another.
   static ErrorFeedback none(int64_t k);
 
   [[nodiscard]] int64_t k() const { return static_cast<int64_t>(weights_.size()); }
+  [[nodiscard]] int64_t column(int64_t place) const {
+    return order_[static_cast<size_t>(place / kGroup)] * kGroup + place % kGroup;
+  }
   // D: what the squared rounding error of a column counts.
   [[nodiscard]] std::span<const float> weights() const { return weights_; }
   // The diagonal of H: what a column counts whose error nothing makes up for.
   [[nodiscard]] std::span<const float> diagonal() const { return diagonal_; }
-  // False for none(): U is the unit matrix and factors() may not be asked for.
+  // False for none(): U and H are unit matrices and may not be asked for.
   [[nodiscard]] bool has_factors() const { return !factors_.empty(); }
   // Row j of U; elements k > j count.
   [[nodiscard]] const float* row(int64_t j) const { return factors_.data() + j * k(); }
+  // H with its damping: [k][k].
+  [[nodiscard]] std::span<const float> moments() const { return moments_; }
 
  private:
-  std::vector<float> weights_, diagonal_, factors_;
+  Result<void> factor(Backend& backend);
+
+  std::vector<int64_t> order_;  // of the groups
+  std::vector<float> weights_, diagonal_, factors_, moments_;
 };
 
 }  // namespace hearth::compress

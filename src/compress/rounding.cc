@@ -14,21 +14,24 @@ namespace {
 
 // Columns whose errors are fed back within a row at once; those of earlier spans come as a product of matrices.
 constexpr int64_t kSpan = kGroup * kSuperGroups;
+// How often codes are looked at again once all have been chosen. The first time gains most.
+constexpr int kSweeps = 2;
 
-// A part of a row while it is rounded.
+// A part of a row while it is rounded; places as in ErrorFeedback.
 struct Span {
   int64_t first = 0;
   int n = 0;
-  const float* weights;                        // of the row
-  const float* counts;                         // D
-  const float* factors;                        // U of the part, [n][n]; null: no feedback
-  std::array<float, kSpan> target{}, error{};  // w + fed-back errors; w - q
+  const float* weights;               // of the row
+  const float* factors;               // U of the part, [n][n]; null: no feedback
+  float* errors;                      // of the row: w - q
+  std::array<float, kSpan> target{};  // w and what was fed back
 };
 
-// Rounds the rows of one matrix, a span of columns after the other.
+// Rounds the rows of one matrix.
 class RowRounder {
  public:
-  RowRounder(const TypeInfo& type, int64_t k) : type_(type), format_(type.panel), grid_(type.panel), k_(k) {}
+  RowRounder(const TypeInfo& type, const ErrorFeedback& feedback)
+      : type_(type), format_(type.panel), feedback_(feedback), grid_(type.panel), k_(feedback.k()) {}
 
   [[nodiscard]] RowCodes empty_row() const {
     const auto n = static_cast<size_t>(k_), blocks = n / static_cast<size_t>(format_.block);
@@ -39,40 +42,62 @@ class RowRounder {
     return row;
   }
 
-  // The sum of counts * (target - q)^2.
-  double round(Span& span, RowCodes& row) const {
-    if (format_.has_super()) choose_super(span, row);
-    double error = 0;
-    for (int at = 0; at < span.n; at += format_.block) {
-      const auto block = static_cast<size_t>((span.first + at) / format_.block);
-      choose_block(span, at, block, row);
-      error += round_block(span, at, block, row);
+  // d and dmin of every 256 columns, so that the largest scale of their blocks just fits.
+  void choose_super(const float* weights, RowCodes& row) const {
+    if (!format_.has_super()) return;
+    std::vector<BlockScale> extremes(row.d.size());
+    for (int64_t place = 0; place < k_; place += format_.block) {
+      const BlockScale block = best(weights + place, place);
+      BlockScale& extreme = extremes[static_cast<size_t>(feedback_.column(place) / kSpan)];
+      if (std::abs(block.scale) > std::abs(extreme.scale)) extreme.scale = block.scale;
+      extreme.min = std::min(extreme.min, block.min);
     }
-    return error;
+    const ScaleRange range = type_.scales;
+    for (size_t i = 0; i < extremes.size(); ++i) {
+      row.d[i] = f32_to_f16(extremes[i].scale / static_cast<float>(range.lo < 0 ? range.lo : range.hi));
+      if (format_.has_min) row.dmin[i] = f32_to_f16(-extremes[i].min / static_cast<float>(range.hi));
+    }
+  }
+
+  void round(Span& span, RowCodes& row) const {
+    for (int at = 0; at < span.n; at += format_.block) {
+      choose_block(span, at, row);
+      round_block(span, at, row);
+    }
+  }
+
+  // Coordinate descent: each code anew, given all others. `gradient` [k] is errors * H and follows the errors.
+  void improve(const float* weights, float* errors, float* gradient, RowCodes& row) const {
+    for (int sweep = 0; sweep < kSweeps; ++sweep) {
+      for (int64_t place = 0; place < k_; ++place) {
+        const int64_t column = feedback_.column(place);
+        const BlockScale scale = stored(row, static_cast<size_t>(column / format_.block));
+        const float diagonal = feedback_.diagonal()[static_cast<size_t>(place)];
+        const float target = weights[place] - errors[place] + gradient[place] / diagonal;
+        const float level = grid_.nearest((target - scale.min) * inverse(scale));
+        uint8_t& code = row.codes[static_cast<size_t>(column)];
+        if (grid_.code(level) == code) continue;
+        code = grid_.code(level);
+        const float error = weights[place] - (scale.scale * level + scale.min), change = error - errors[place];
+        errors[place] = error;
+        const float* moments = feedback_.moments().data() + place * k_;
+        for (int64_t j = 0; j < k_; ++j) gradient[j] += change * moments[j];
+      }
+    }
   }
 
  private:
-  [[nodiscard]] BlockScale best(const Span& span, int at) const {
-    const float *x = span.target.data() + at, *counts = span.counts + span.first + at;
+  [[nodiscard]] BlockScale best(const float* x, int64_t place) const {
+    const float* counts = feedback_.weights().data() + place;
     if (format_.has_min) return best_scale_min(grid_, x, counts, format_.block, format_.has_super());
     return {best_scale(grid_, x, counts, format_.block), 0};
   }
   [[nodiscard]] float error_of(const Span& span, int at, BlockScale scale) const {
-    return block_error(grid_, span.target.data() + at, span.counts + span.first + at, format_.block, scale);
+    return block_error(grid_, span.target.data() + at, feedback_.weights().data() + span.first + at, format_.block,
+                       scale);
   }
-
-  // d and dmin of the span, so that the largest scale of its blocks just fits.
-  void choose_super(const Span& span, RowCodes& row) const {
-    float scale = 0, min = 0;
-    for (int at = 0; at < span.n; at += format_.block) {
-      const BlockScale block = best(span, at);
-      if (std::abs(block.scale) > std::abs(scale)) scale = block.scale;
-      min = std::min(min, block.min);
-    }
-    const auto index = static_cast<size_t>(span.first / kSpan);
-    const ScaleRange range = type_.scales;
-    row.d[index] = f32_to_f16(scale / static_cast<float>(range.lo < 0 ? range.lo : range.hi));
-    if (format_.has_min) row.dmin[index] = f32_to_f16(-min / static_cast<float>(range.hi));
+  static float inverse(BlockScale scale) {
+    return scale.scale == 0 || !std::isfinite(1 / scale.scale) ? 0 : 1 / scale.scale;
   }
 
   [[nodiscard]] BlockScale stored(const RowCodes& row, size_t block) const {
@@ -85,8 +110,9 @@ class RowRounder {
     return out;
   }
 
-  void choose_block(const Span& span, int at, size_t block, RowCodes& row) const {
-    const BlockScale wanted = best(span, at);
+  void choose_block(const Span& span, int at, RowCodes& row) const {
+    const auto block = static_cast<size_t>(feedback_.column(span.first + at) / format_.block);
+    const BlockScale wanted = best(span.target.data() + at, span.first + at);
     if (format_.scale == ScaleKind::kE8M0) return choose_exponent(span, at, block, wanted.scale, row);
     if (!format_.has_super()) {
       row.scales[block] = f32_to_f16(wanted.scale);
@@ -124,116 +150,173 @@ class RowRounder {
     row.scales[block] = best_exponent;
   }
 
-  double round_block(Span& span, int at, size_t block, RowCodes& row) const {
-    const BlockScale scale = stored(row, block);
-    const float inverse = scale.scale == 0 || !std::isfinite(1 / scale.scale) ? 0 : 1 / scale.scale;
-    double error = 0;
-    for (int i = at; i < at + format_.block; ++i) {
-      const float level = grid_.nearest((span.target[i] - scale.min) * inverse);
-      const float value = scale.scale * level + scale.min;
-      row.codes[static_cast<size_t>(span.first + i)] = grid_.code(level);
-      const float off = span.target[i] - value;
-      error += static_cast<double>(span.counts[span.first + i]) * off * off;
-      span.error[i] = span.weights[span.first + i] - value;
+  void round_block(Span& span, int at, RowCodes& row) const {
+    const auto column = static_cast<size_t>(feedback_.column(span.first + at));
+    const BlockScale scale = stored(row, column / static_cast<size_t>(format_.block));
+    for (int i = 0; i < format_.block; ++i) {
+      const float level = grid_.nearest((span.target[at + i] - scale.min) * inverse(scale));
+      row.codes[column + static_cast<size_t>(i)] = grid_.code(level);
+      const int64_t place = span.first + at + i;
+      const float error = span.weights[place] - (scale.scale * level + scale.min);
+      span.errors[place] = error;
       if (!span.factors) continue;
-      const float* u = span.factors + i * span.n;
-      for (int j = i + 1; j < span.n; ++j) span.target[j] += span.error[i] * u[j];
+      const float* u = span.factors + (at + i) * span.n;
+      for (int j = at + i + 1; j < span.n; ++j) span.target[j] += error * u[j];
     }
-    return error;
   }
 
   const TypeInfo& type_;
   const PanelFormat& format_;
+  const ErrorFeedback& feedback_;
   Grid grid_;
   int64_t k_;
 };
 
-// What the errors of columns [0, first) add to columns [first, first + n) of every row.
-class FedBack {
+// Products of all rows' errors with parts of U and H.
+class ErrorProducts {
  public:
-  static Result<FedBack> create(Backend& backend, const ErrorFeedback& feedback, int64_t rows) {
-    FedBack out(backend, feedback, rows);
-    if (!feedback.has_factors()) return out;
+  static Result<ErrorProducts> create(Backend& backend, const ErrorFeedback& feedback, int64_t rows) {
+    ErrorProducts out(backend, feedback, rows);
     out.errors_ = TRY(backend.allocate(rows * feedback.k() * 4));
-    out.sums_ = TRY(backend.allocate(rows * kSpan * 4));
     return out;
   }
-  // [rows][n]; zeros for the first span, or without feedback.
-  Result<std::vector<float>> at(int64_t first, int n) {
-    std::vector<float> sums(static_cast<size_t>(rows_ * n));
-    if (!errors_ || first == 0) return sums;
+  // What the errors at places [0, first) add to places [first, first + n): [rows][n].
+  Result<std::vector<float>> fed_back(std::span<const float> errors, int64_t first, int n) {
     std::vector<float> columns(static_cast<size_t>(first * n));
     for (int64_t j = 0; j < first; ++j)
       for (int i = 0; i < n; ++i) columns[static_cast<size_t>(i * first + j)] = feedback_->row(j)[first + i];
-    backend_->upload(*sums_, 0, std::as_bytes(std::span(sums)));
-    TRY(add_product(*backend_, {errors_.get(), 0, static_cast<int>(rows_), first, feedback_->k()}, columns, n,
-                    {sums_.get(), 0, static_cast<int>(rows_), n, n}));
-    backend_->download(*sums_, 0, std::as_writable_bytes(std::span(sums)));
-    return sums;
+    return product(errors, columns, first, n);
   }
-  // The errors of a span: [rows][n].
-  void add(std::span<const float> errors, int64_t first, int n) {
-    if (!errors_) return;
-    for (int64_t row = 0; row < rows_; ++row)
-      backend_->upload(*errors_, (row * feedback_->k() + first) * 4,
-                       std::as_bytes(errors.subspan(static_cast<size_t>(row * n), static_cast<size_t>(n))));
+  // errors * H: [rows][k]
+  Result<std::vector<float>> gradient(std::span<const float> errors) {
+    return product(errors, feedback_->moments(), feedback_->k(), feedback_->k());
   }
 
  private:
-  FedBack(Backend& backend, const ErrorFeedback& feedback, int64_t rows)
+  ErrorProducts(Backend& backend, const ErrorFeedback& feedback, int64_t rows)
       : backend_(&backend), feedback_(&feedback), rows_(rows) {}
+
+  Result<std::vector<float>> product(std::span<const float> errors, std::span<const float> right, int64_t inner,
+                                     int64_t n) {
+    std::vector<float> out(static_cast<size_t>(rows_ * n));
+    if (inner == 0) return out;
+    const auto sums = TRY(backend_->allocate(rows_ * n * 4));
+    backend_->upload(*errors_, 0, std::as_bytes(errors));
+    TRY(add_product(*backend_, {errors_.get(), 0, static_cast<int>(rows_), inner, feedback_->k()}, right, n,
+                    {sums.get(), 0, static_cast<int>(rows_), n, n}));
+    backend_->download(*sums, 0, std::as_writable_bytes(std::span(out)));
+    return out;
+  }
+
   Backend* backend_;
   const ErrorFeedback* feedback_;
   int64_t rows_;
-  std::unique_ptr<Buffer> errors_, sums_;
+  std::unique_ptr<Buffer> errors_;
 };
 
-double power_of(std::span<const float> weights, std::span<const float> diagonal) {
+double dot(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
-  for (size_t i = 0; i < weights.size(); ++i)
-    sum += static_cast<double>(weights[i]) * weights[i] * diagonal[i % diagonal.size()];
+  for (size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * b[i];
   return sum;
 }
+
+// Everything that is done with one matrix.
+class MatrixRounder {
+ public:
+  MatrixRounder(const TypeInfo& type, std::span<const float> weights, int64_t rows, const ErrorFeedback& feedback,
+                Backend& backend, ThreadPool& pool)
+      : type_(type),
+        rows_(rows),
+        k_(feedback.k()),
+        feedback_(feedback),
+        backend_(backend),
+        pool_(pool),
+        rounder_(type, feedback),
+        weights_(weights.size()),
+        errors_(weights.size()),
+        codes_(static_cast<size_t>(rows), rounder_.empty_row()) {
+    each_row([&](int64_t row) {
+      float* to = weights_.data() + row * k_;
+      for (int64_t place = 0; place < k_; ++place)
+        to[place] = weights[static_cast<size_t>(row * k_ + feedback.column(place))];
+    });
+  }
+
+  Result<Rounded> run() {
+    each_row([&](int64_t row) { rounder_.choose_super(weights_.data() + row * k_, codes(row)); });
+    for (int64_t first = 0; first < k_; first += kSpan)
+      TRY(round_span(first, static_cast<int>(std::min(kSpan, k_ - first))));
+    Rounded out;
+    TRY(improve(out));
+    const auto row_size = static_cast<int64_t>(*row_bytes(type_, static_cast<uint64_t>(k_)));
+    out.blocks.resize(static_cast<size_t>(rows_ * row_size));
+    each_row([&](int64_t row) { type_.join(codes(row), k_, out.blocks.data() + row * row_size); });
+    return out;
+  }
+
+ private:
+  RowCodes& codes(int64_t row) { return codes_[static_cast<size_t>(row)]; }
+  template <typename Body>
+  void each_row(const Body& body) {
+    pool_.parallel_for(rows_, 4, [&](int64_t begin, int64_t end, int) {
+      for (int64_t row = begin; row < end; ++row) body(row);
+    });
+  }
+
+  Result<void> round_span(int64_t first, int n) {
+    std::vector<float> sums, factors;
+    if (feedback_.has_factors()) {
+      ErrorProducts products = TRY(ErrorProducts::create(backend_, feedback_, rows_));
+      sums = TRY(products.fed_back(errors_, first, n));
+      for (int64_t j = first; j < first + n; ++j)
+        factors.insert(factors.end(), feedback_.row(j) + first, feedback_.row(j) + first + n);
+    }
+    each_row([&](int64_t row) {
+      Span span{.first = first,
+                .n = n,
+                .weights = weights_.data() + row * k_,
+                .factors = factors.empty() ? nullptr : factors.data(),
+                .errors = errors_.data() + row * k_};
+      for (int i = 0; i < n; ++i)
+        span.target[static_cast<size_t>(i)] =
+            span.weights[first + i] + (sums.empty() ? 0.0f : sums[static_cast<size_t>(row * n + i)]);
+      rounder_.round(span, codes(row));
+    });
+    return {};
+  }
+
+  // Looks at all codes again, and tells the error that is left.
+  Result<void> improve(Rounded& out) {
+    std::vector<float> gradient = errors_;
+    if (feedback_.has_factors()) {
+      ErrorProducts products = TRY(ErrorProducts::create(backend_, feedback_, rows_));
+      gradient = TRY(products.gradient(errors_));
+      each_row([&](int64_t row) {
+        const int64_t at = row * k_;
+        rounder_.improve(weights_.data() + at, errors_.data() + at, gradient.data() + at, codes(row));
+      });
+    }
+    out.error = dot(errors_, gradient);
+    for (size_t i = 0; i < weights_.size(); ++i)
+      out.power += static_cast<double>(weights_[i]) * weights_[i] * feedback_.diagonal()[i % static_cast<size_t>(k_)];
+    return {};
+  }
+
+  const TypeInfo& type_;
+  int64_t rows_, k_;
+  const ErrorFeedback& feedback_;
+  Backend& backend_;
+  ThreadPool& pool_;
+  RowRounder rounder_;
+  std::vector<float> weights_, errors_;  // [rows][k], places as in the feedback
+  std::vector<RowCodes> codes_;
+};
 
 }  // namespace
 
 Result<Rounded> round_matrix(const TypeInfo& type, std::span<const float> weights, int64_t rows,
                              const ErrorFeedback& feedback, Backend& backend, ThreadPool& pool) {
-  const int64_t k = feedback.k();
-  const RowRounder rounder(type, k);
-  std::vector<RowCodes> codes(static_cast<size_t>(rows), rounder.empty_row());
-  std::vector<double> row_errors(static_cast<size_t>(rows));
-  FedBack fed_back = TRY(FedBack::create(backend, feedback, rows));
-  for (int64_t first = 0; first < k; first += kSpan) {
-    const int n = static_cast<int>(std::min(kSpan, k - first));
-    const std::vector<float> sums = TRY(fed_back.at(first, n));
-    std::vector<float> errors(sums.size()), factors;
-    for (int64_t j = first; feedback.has_factors() && j < first + n; ++j)
-      factors.insert(factors.end(), feedback.row(j) + first, feedback.row(j) + first + n);
-    pool.parallel_for(rows, 4, [&](int64_t begin, int64_t end, int) {
-      for (int64_t row = begin; row < end; ++row) {
-        Span span{.first = first,
-                  .n = n,
-                  .weights = weights.data() + row * k,
-                  .counts = feedback.weights().data(),
-                  .factors = factors.empty() ? nullptr : factors.data()};
-        for (int i = 0; i < n; ++i) span.target[i] = span.weights[first + i] + sums[static_cast<size_t>(row * n + i)];
-        row_errors[static_cast<size_t>(row)] += rounder.round(span, codes[static_cast<size_t>(row)]);
-        std::copy_n(span.error.begin(), n, errors.begin() + row * n);
-      }
-    });
-    fed_back.add(errors, first, n);
-  }
-  Rounded out;
-  for (const double error : row_errors) out.error += error;
-  out.power = power_of(weights, feedback.diagonal());
-  const auto row_size = static_cast<int64_t>(*row_bytes(type, static_cast<uint64_t>(k)));
-  out.blocks.resize(static_cast<size_t>(rows * row_size));
-  pool.parallel_for(rows, 16, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row)
-      type.join(codes[static_cast<size_t>(row)], k, out.blocks.data() + row * row_size);
-  });
-  return out;
+  return MatrixRounder(type, weights, rows, feedback, backend, pool).run();
 }
 
 }  // namespace hearth::compress
