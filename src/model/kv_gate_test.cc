@@ -75,7 +75,7 @@ TEST(KvGate, WhatWasMeasuredAtEightBitsSaysNothingOfFour) {
       load_model(folder.path() / "nested.pack", create_backend("cpu", {.n_threads = 2, .isa = ""}).value(),
                  {.context = 256, .rows_max = 0, .progress = {}, .bits = 4})
           .value();
-  folder.write("model.json", memory(9, 9));
+  folder.write("model.json", memory(9.5, 9.5));
   int told = 0;
   KvGateOptions options{.memory = folder.path() / "model.json", .tell = [&](const std::string&) { ++told; }};
   (void)choose_kv_type(model, "i4", options);
