@@ -97,8 +97,8 @@ struct Attention {
   }
   // Of `lanes` lanes of codes at `at` of a page.
   double code(int64_t at, int p, int index, int lanes, int lane) {
-    if (layout.bits == 8)
-      return reinterpret_cast<int8_t*>(page(p) + at)[(index / 4 * lanes + lane) * 4 + kPlaceInFour[index % 4]];
+    const int byte = (index / 4 * lanes + lane) * 4 + kPlaceInFour[index % 4];
+    if (layout.bits == 8) return reinterpret_cast<int8_t*>(page(p) + at)[byte];
     const uint32_t word = reinterpret_cast<uint32_t*>(page(p) + at)[index / 8 * lanes + lane];
     const int four = static_cast<int>(word >> place_in_word(index % 8) & 15u);
     return four < 8 ? four : four - 16;
