@@ -63,15 +63,15 @@ struct Own {
 
  private:
   static float block_scale(const float* x) {
-    if constexpr (panel.has_low) {
+    if constexpr (kPanel.has_low) {
       // The largest is at the end of what the codes reach, so that none is cut off.
       float extreme = 0;
       for (int j = 0; j < kBlock; ++j) extreme = std::max(extreme, std::abs(x[j]));
       return std::isfinite(extreme) ? extreme * 4 / 67 : 0;
-    } else if constexpr (panel.has_table) {
-      return best_table_scale(x, kBlock, panel.table);
+    } else if constexpr (kPanel.has_table) {
+      return best_table_scale(x, kBlock, kPanel.table);
     } else {
-      return best_scale(x, kBlock, -panel.zero, panel.zero - 1);
+      return best_scale(x, kBlock, -kPanel.zero, kPanel.zero - 1);
     }
   }
 };
