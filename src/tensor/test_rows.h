@@ -1,8 +1,9 @@
 // Rows of a type for tests: random and extreme blocks.
 #pragma once
 
+#include <bit>
 #include <cmath>
-#include <cstring>
+#include <cstdint>
 #include <random>
 #include <vector>
 
@@ -28,7 +29,7 @@ inline std::vector<std::byte> random_rows(const TypeInfo& type, int rows, int64_
 }
 
 inline bool same_bits_or_both_nan(float a, float b) {
-  return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0;
+  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
 }
 
 }  // namespace hearth
