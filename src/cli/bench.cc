@@ -5,13 +5,12 @@
 #include <boost/json/value_from.hpp>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <numeric>
 #include <random>
-#include <sstream>
 
 #include "base/topology.h"
 #include "cli/command.h"
+#include "cli/machine.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "model/sequence.h"
@@ -37,18 +36,6 @@ struct Measured {
     return sum / static_cast<double>(tokens_per_second.size());
   }
 };
-
-// The most memory this process ever had resident (VmHWM).
-uint64_t peak_rss_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (!line.starts_with("VmHWM:")) continue;
-    uint64_t kib = 0;
-    std::istringstream(line.substr(6)) >> kib;
-    return kib * 1024;
-  }
-  return 0;
-}
 
 class Bench {
  public:

@@ -29,4 +29,7 @@ struct Machine {
 // Reads /proc and /sys below `root` (a fixture in tests); what is missing there stays empty.
 Machine probe_machine(const std::filesystem::path& root = "/");
 
+// The most memory this process ever had resident (VmHWM); 0 where the kernel does not tell.
+uint64_t peak_rss_bytes();
+
 }  // namespace hearth::cli

@@ -6,11 +6,14 @@
 #include <random>
 
 #include "base/limits.h"
+#include "base/mapped_file.h"
 #include "cli/command.h"
+#include "cli/machine.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/settings.h"
+#include "compress/quantize_report.h"
 #include "compress/type_plan.h"
 #include "compress/write_model.h"
 #include "model/model.h"
@@ -19,11 +22,11 @@
 namespace hearth::cli {
 namespace {
 
-constexpr size_t kChunkTokens = 512;
+constexpr int kChunkTokens = 512;
 
 struct Options {
   ModelOptions model;
-  std::string out, type = "i4", head_type, calibrate, format;
+  std::string out, type = "i4", head_type, calibrate, format, report;
   std::vector<std::string> keep;
   int chunks = 64, judged = 4;
   uint64_t seed = 1;
@@ -39,15 +42,16 @@ Result<const TypeInfo*> type_named(std::string_view option, std::string_view nam
 }
 
 // Chunks of the text, all of one length, in an order that the seed gives: the first are for calibration, the last for judging.
-Result<void> take_chunks(const Options& options, const Checkpoint& checkpoint, compress::QuantizeOptions& out) {
+Result<void> take_chunks(const Options& options, const compress::SourceModel& source, compress::QuantizeOptions& out) {
   if (options.calibrate.empty()) return {};
-  const TextSide text = TRY(load_text(checkpoint));
+  const auto length = static_cast<size_t>(std::min(kChunkTokens, source.context_max()));
+  const TextSide text = TRY(load_text(source.checkpoint()));
   const std::string content = TRY(read_file(options.calibrate, limits::kPromptBytes));
   const std::vector<Token> tokens = text.tokenizer->encode(content, {.parse_special = false, .add_bos = false});
-  const size_t n = tokens.size() / kChunkTokens;
+  const size_t n = tokens.size() / length;
   if (n < 2)
     return fail(Code::kInvalidArgument, "--calibrate {}: {} tokens; at least {} are needed, {} are usual",
-                options.calibrate, tokens.size(), 2 * kChunkTokens, 68 * kChunkTokens);
+                options.calibrate, tokens.size(), 2 * length, 68 * length);
   std::vector<size_t> order(n);
   for (size_t i = 0; i < n; ++i) order[i] = i;
   std::mt19937_64 random(options.seed);
@@ -56,62 +60,211 @@ Result<void> take_chunks(const Options& options, const Checkpoint& checkpoint, c
   const size_t calibration = std::min<size_t>(static_cast<size_t>(options.chunks), n - judged);
   const bool bos = text.tokenizer->data().add_bos && text.tokenizer->data().bos != kNoToken;
   for (size_t i = 0; i < calibration + judged; ++i) {
-    const auto begin = tokens.begin() + static_cast<ptrdiff_t>(order[i] * kChunkTokens);
-    std::vector<Token> chunk(begin, begin + static_cast<ptrdiff_t>(kChunkTokens));
+    const auto begin = tokens.begin() + static_cast<ptrdiff_t>(order[i] * length);
+    std::vector<Token> chunk(begin, begin + static_cast<ptrdiff_t>(length));
     if (bos) chunk.front() = text.tokenizer->data().bos;
     (i < calibration ? out.calibration : out.judged).push_back(std::move(chunk));
   }
   return {};
 }
 
+// What is done, before it is done.
+struct Job {
+  std::filesystem::path path;  // of the source
+  compress::TypePlan plan;
+  bool gguf = false;
+  compress::QuantizeOptions work;
+};
+
+Result<Job> prepare(const Options& options, const std::filesystem::path& path, const compress::SourceModel& source) {
+  Job job{.path = path, .plan = {}, .gguf = options.format == "gguf", .work = {}};
+  if (options.format.empty()) job.gguf = options.out.ends_with(".gguf");
+  std::error_code error;
+  if (std::filesystem::equivalent(path, options.out, error))
+    return fail(Code::kInvalidArgument, "{}: source and result are one file; name another", options.out);
+  const TypeInfo* type = TRY(type_named("--type", options.type));
+  const TypeInfo* head = options.head_type.empty() ? &compress::usual_head_type(source, *type)
+                                                   : TRY(type_named("--head-type", options.head_type));
+  for (const TypeInfo* wanted : {type, head})
+    if (job.gguf && is_own(wanted->type))
+      return fail(Code::kInvalidArgument, "{} is a type of Hearth's own, which GGUF does not have; use --format pack",
+                  wanted->name);
+  for (const std::string& name : options.keep)
+    if (std::ranges::none_of(source.tensors(), [&](const auto& tensor) { return tensor.name.contains(name); }))
+      return fail(Code::kInvalidArgument, "--keep {}: no tensor of the model is named so", name);
+  job.plan = compress::uniform_plan(source, *type, *head, options.keep);
+  TRY(compress::check(source, job.plan));
+  job.work.n_threads = options.model.n_threads > 0 ? options.model.n_threads : TRY(thread_count_from_environment());
+  job.work.damping = static_cast<float>(options.damping);
+  TRY(take_chunks(options, source, job.work));
+  return job;
+}
+
+std::string kind_of(std::string_view name) {
+  std::string kind(name.substr(0, name.rfind('.')));
+  if (compress::layer_of(name) >= 0) kind = kind.substr(kind.find('.', 4) + 1);
+  return kind;
+}
+
+uint64_t planned_bytes(const PlannedTensor& tensor, const TypeInfo& type) {
+  return *row_bytes(type, tensor.shape[0]) * tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
+}
+
+compress::QuantizeReport report_of(const Options& options, const Job& job, const compress::SourceModel& source,
+                                   const compress::Quantized* result) {
+  compress::QuantizeReport report;
+  report.command = fmt::format("hearth quantize {} {} --type {}", short_name(options.model),
+                               std::filesystem::path(options.out).filename().string(), options.type);
+  report.version = HEARTH_VERSION;
+  report.dry_run = options.dry_run;
+  report.seed = options.seed;
+  report.source = {.path = job.path.filename().string(), .format = "model", .bytes = source.checkpoint().file_bytes()};
+  report.output = {.path = options.out, .format = job.gguf ? "GGUF" : "pack"};
+  for (const PlannedTensor& tensor : source.tensors()) {
+    const bool matrix = !tensor.matrix.data.empty();
+    const auto planned = job.plan.find(tensor.name);
+    const TypeInfo& from = info(matrix ? tensor.matrix.type : Type::kF32);
+    const TypeInfo& type = planned != job.plan.end() ? *planned->second : from;
+    compress::ReportedTensor row{.name = tensor.name,
+                                 .layer = compress::layer_of(tensor.name),
+                                 .kind = kind_of(tensor.name),
+                                 .shape = {tensor.shape.begin(), tensor.shape.begin() + tensor.n_dims},
+                                 .from = std::string(from.name),
+                                 .type = std::string(type.name),
+                                 .bytes = planned_bytes(tensor, type)};
+    if (!matrix) row.reason = "stays: a vector";
+    if (matrix && planned == job.plan.end()) row.reason = "stays as it was";
+    report.output.bytes += row.bytes;
+    report.tensors.push_back(std::move(row));
+  }
+  if (!result) return report;
+  for (const compress::TensorOutcome& outcome : result->outcomes)
+    std::ranges::find(report.tensors, outcome.name, &compress::ReportedTensor::name)->output_error =
+        outcome.relative_error;
+  std::error_code error;
+  report.output.bytes = std::filesystem::file_size(options.out, error);
+  if (const compress::Divergence& d = result->divergence; d.rows() > 0) {
+    report.output.quality = {.perplexity = result->perplexity,
+                             .mean_kld = d.mean(),
+                             .kld_p999 = d.percentile(0.999),
+                             .same_top = d.same_top()};
+    report.source.quality = {.perplexity = result->source_perplexity};
+    report.trade.push_back({.kind = compress::TradePoint::Kind::kResult,
+                            .label = options.type,
+                            .bytes = report.output.bytes,
+                            .mean_kld = d.mean()});
+  }
+  if (!options.calibrate.empty()) {
+    const std::string digest = sha256_of_file(options.calibrate).value_or("");
+    const auto tokens_of = [](const compress::Chunks& chunks) {
+      return chunks.empty() ? 0 : chunks.size() * chunks.front().size();
+    };
+    report.calibration = {options.calibrate, digest, tokens_of(job.work.calibration)};
+    report.judge = {options.calibrate, digest, tokens_of(job.work.judged)};
+  }
+  return report;
+}
+
+Result<void> write(const Options& options, const Job& job, const compress::SourceModel& source,
+                   const compress::Quantized& result, Backend& backend) {
+  if (job.gguf) return compress::write_gguf(source, result.tensors, options.out);
+  Sha256 digest;
+  for (const std::filesystem::path& file : TRY(source_files(job.path))) {
+    const std::string hex = TRY(sha256_of_file(file));
+    digest.update(std::as_bytes(std::span(hex)));
+  }
+  return compress::write_pack(source, result.tensors, TRY(digest_from_hex(digest.hex())), backend, job.work.n_threads,
+                              options.out);
+}
+
+Result<void> print(const Options& options, const compress::QuantizeReport& report) {
+  const auto json = compress::to_json(report);
+  if (!options.report.empty()) {
+    const std::string text =
+        options.report.ends_with(".html") ? compress::to_html(report) : boost::json::serialize(json) + "\n";
+    TRY(write_file_atomically(options.report, std::as_bytes(std::span(text))));
+  }
+  if (options.json) {
+    fmt::print("{}\n", boost::json::serialize(json));
+    return {};
+  }
+  if (options.dry_run) {
+    std::vector<std::vector<std::string>> rows{{"tensor", "from", "to", "bytes"}};
+    for (const compress::ReportedTensor& tensor : report.tensors)
+      rows.push_back({tensor.name, tensor.from, tensor.type, human_bytes(tensor.bytes)});
+    fmt::print("{}", table(rows));
+  }
+  uint64_t weights = 0, bytes = 0;
+  for (const compress::ReportedTensor& tensor : report.tensors) {
+    uint64_t n = 1;
+    for (const uint64_t size : tensor.shape) n *= size;
+    weights += n, bytes += tensor.bytes;
+  }
+  fmt::print("{}: {}, {:.3f} bits per weight\n", report.output.path, human_bytes(report.output.bytes),
+             8.0 * static_cast<double>(bytes) / static_cast<double>(weights));
+  if (const auto& quality = report.output.quality)
+    fmt::print(
+        "against the source on text it was not made from: mean KLD {:.6f}, 99.9 % {:.6f}, same top token {:.2f} %\n",
+        *quality->mean_kld, *quality->kld_p999, 100 * *quality->same_top);
+  return {};
+}
+
 Result<void> quantize(Options& options) {
+  const auto begun = std::chrono::steady_clock::now();
   const Store store = TRY(open_store());
   const std::filesystem::path path = TRY(model_path(store, options.model.model));
   const std::unique_ptr<Backend> backend = TRY(make_backend(options.model));
   const compress::SourceModel source = TRY(compress::SourceModel::open(path, *backend));
-  const TypeInfo* type = TRY(type_named("--type", options.type));
-  const TypeInfo* head = options.head_type.empty() ? &compress::usual_head_type(source, *type)
-                                                   : TRY(type_named("--head-type", options.head_type));
-  const compress::TypePlan plan = compress::uniform_plan(source, *type, *head, options.keep);
-  TRY(compress::check(source, plan));
-  compress::QuantizeOptions work;
-  work.n_threads = options.model.n_threads > 0 ? options.model.n_threads : TRY(thread_count_from_environment());
-  work.damping = static_cast<float>(options.damping);
-  TRY(take_chunks(options, source.checkpoint(), work));
-  ProgressLine progress("quantising");
-  work.progress = [&](std::string_view what, double share) {
-    progress.note(fmt::format("{} {:.0f} %", what, 100 * share));
-    return true;
-  };
-  const compress::Quantized result = TRY(compress::quantize(source, plan, *backend, work));
-  for (const auto& o : result.outcomes)
-    fmt::print(stderr, "{:30} {:8} {:.6f}\n", o.name, info(o.type).name, o.relative_error);
-  if (options.format == "gguf" || (options.format.empty() && options.out.ends_with(".gguf"))) {
-    TRY(compress::write_gguf(source, result.tensors, options.out));
-  } else {
-    const std::string hex = TRY(sha256_of_file(path));
-    const Digest digest = TRY(digest_from_hex(hex));
-    TRY(compress::write_pack(source, result.tensors, digest, *backend, work.n_threads, options.out));
+  Job job = TRY(prepare(options, path, source));
+  if (options.dry_run) return print(options, report_of(options, job, source, nullptr));
+  compress::Quantized result;
+  {
+    ProgressLine progress("quantising");
+    job.work.progress = [&](std::string_view what, double share) {
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+      progress.note(
+          fmt::format("{} {:.0f} %, {:.0f} s{}", what, 100 * share, seconds,
+                      share > 0.05 ? fmt::format(", about {:.0f} s left", seconds * (1 - share) / share) : ""));
+      return true;
+    };
+    result = TRY(compress::quantize(source, job.plan, *backend, job.work));
   }
-  if (result.divergence.rows() > 0)
-    fmt::print(stderr, "mean KLD {:.6f}, 99.9 % {:.6f}, same top {:.3f} %\n", result.divergence.mean(),
-               result.divergence.percentile(0.999), 100 * result.divergence.same_top());
-  return {};
+  TRY(write(options, job, source, result, *backend));
+  compress::QuantizeReport report = report_of(options, job, source, &result);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  report.peak_rss_bytes = peak_rss_bytes();
+  return print(options, report);
 }
 
 std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("IN", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")->required();
   app.add_option("OUT", options->out, "The file to write")->required();
-  app.add_option("--type", options->type, "Type of the matrices")->capture_default_str();
-  app.add_option("--head-type", options->head_type, "Type of the matrix that gives the logits");
-  app.add_option("--calibrate", options->calibrate, "A text like what the model will read");
-  app.add_option("--chunks", options->chunks, "Chunks of 512 tokens of it that are used")->capture_default_str();
-  app.add_option("--format", options->format, "pack or gguf (default: by OUT's ending)");
-  app.add_option("--keep", options->keep, "A tensor that stays as it is; several times");
-  app.add_option("--damping", options->damping, "Trust in rare inputs: less with more")->capture_default_str();
-  app.add_option("--seed", options->seed, "Which chunks of the text")->capture_default_str();
-  app.add_option("--threads,-t", options->model.n_threads, "Threads")->check(CLI::Range(1, 1024));
+  app.add_option("--type", options->type, "Of the matrices: i4, i4s, i5, i6, i8 (packs only), or a type of GGUF's")
+      ->capture_default_str();
+  app.add_option("--head-type", options->head_type,
+                 "Of the matrix that gives the logits (default: q6_k or q8_0 by its rows; with 8 bits the same)");
+  app.add_option("--calibrate", options->calibrate,
+                 "A text like those the model will read; without one errors are not fed back");
+  app.add_option("--chunks", options->chunks, "Pieces of 512 tokens of it to calibrate on")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--judge-chunks", options->judged, "Further pieces of it on which source and result are compared")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app.add_option("--format", options->format, "pack or gguf (default: gguf if OUT ends so, else pack)")
+      ->check(CLI::IsMember({"pack", "gguf"}));
+  app.add_option("--keep", options->keep, "Tensors that stay as they are: a name or a part of it; several times")
+      ->allow_extra_args(false);
+  app.add_option("--damping", options->damping, "How little rare inputs are trusted")
+      ->check(CLI::Range(1e-6, 10.0))
+      ->capture_default_str();
+  app.add_option("--seed", options->seed, "Which pieces of the text are used")->capture_default_str();
+  app.add_option("--report", options->report, "A file for the report: a page if it ends in .html, else JSON");
+  app.add_option("--threads,-t", options->model.n_threads, "Threads (default: physical cores, or HEARTH_THREADS)")
+      ->check(CLI::Range(1, 1024));
+  app.add_flag("--dry-run", options->dry_run, "Print which tensor would get which type and bytes, and write nothing");
+  app.add_flag("--json", options->json, "Print the report as JSON");
   return [options] { return quantize(*options); };
 }
 
@@ -119,6 +272,9 @@ std::function<Result<void>()> declare(CLI::App& app) {
 
 extern const Command kQuantize;
 const Command kQuantize{"quantize", "make a model smaller: fewer bits per weight, chosen for least harm",
-                        "  hearth quantize big.gguf small.gguf --type q4_0 --calibrate text.txt\n", declare};
+                        "  hearth quantize full.gguf small.pack --type i4 --calibrate text.txt --report report.html\n"
+                        "  hearth quantize full.gguf small.gguf --type q4_0 --calibrate text.txt\n"
+                        "  hearth quantize full.gguf small.gguf --type iq4_nl --dry-run --json",
+                        declare};
 
 }  // namespace hearth::cli

@@ -1,6 +1,7 @@
 #include "compress/quantize.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "compress/calibration.h"
@@ -141,14 +142,15 @@ class Quantizer {
     LayerRunner reference = TRY(source_.ends({}, positions_, backend_));
     const auto n_vocab = static_cast<size_t>(source_.n_vocab());
     std::vector<float> logits(kLogitRows * n_vocab), expected(logits.size());
+    double loss = 0, source_loss = 0;
     for (size_t i = 0; i < judged_.size(); ++i) {
       TRY(tell("comparing with the source", 1.0));
-      const size_t n = options_.judged[i].size();
+      const size_t length = options_.judged[i].size();
       ours.decoder().finish(judged_[i]);
       reference.decoder().finish(reference_[i]);
-      for (size_t row = n / 2; row + 1 < n; row += kLogitRows) {
+      for (size_t row = length / 2; row + 1 < length; row += kLogitRows) {
         std::vector<int32_t> rows;
-        for (size_t r = row; r + 1 < n && r < row + kLogitRows; ++r) rows.push_back(static_cast<int32_t>(r));
+        for (size_t r = row; r + 1 < length && r < row + kLogitRows; ++r) rows.push_back(static_cast<int32_t>(r));
         ours.decoder().logits(rows, std::span(logits).first(rows.size() * n_vocab));
         reference.decoder().logits(rows, std::span(expected).first(rows.size() * n_vocab));
         for (size_t r = 0; r < rows.size(); ++r) {
@@ -157,9 +159,13 @@ class Quantizer {
           log_softmax(a);
           log_softmax(b);
           out_.divergence.add(a, b);
+          const auto next = static_cast<size_t>(options_.judged[i][row + r + 1]);
+          loss -= a[next], source_loss -= b[next];
         }
       }
     }
+    const auto n = static_cast<double>(out_.divergence.rows());
+    out_.perplexity = std::exp(loss / n), out_.source_perplexity = std::exp(source_loss / n);
     return {};
   }
 

@@ -42,6 +42,7 @@ struct Quantized {
   EncodedTensors tensors;  // of the whole model
   std::vector<TensorOutcome> outcomes;
   Divergence divergence;
+  double perplexity = 0, source_perplexity = 0;  // on the judged text; 0 without one
   std::vector<double> stream_errors;  // after each layer: mean |difference|^2 / |stream|^2 on the judged text
 };
 

@@ -27,11 +27,21 @@ struct Span {
   std::array<float, kSpan> target{};  // w and what was fed back
 };
 
-// Rounds the rows of one matrix.
+// How far the low codes of a nested format reach beyond its largest high code: that much of a block the scale of the high codes may
+// leave out.
+constexpr float kNestedReach = 16.75f;
+
+// Rounds the rows of one matrix. A nested format is rounded twice: its high codes as the format they are by themselves, with `nested`,
+// then the low codes with high codes and scales as they are.
 class RowRounder {
  public:
-  RowRounder(const TypeInfo& type, const ErrorFeedback& feedback)
-      : type_(type), format_(type.panel), feedback_(feedback), grid_(type.panel), k_(feedback.k()) {}
+  RowRounder(const TypeInfo& type, const ErrorFeedback& feedback, bool nested)
+      : type_(type),
+        format_(type.panel),
+        feedback_(feedback),
+        grid_(type.panel.high()),
+        k_(feedback.k()),
+        nested_(nested) {}
 
   [[nodiscard]] RowCodes empty_row() const {
     const auto n = static_cast<size_t>(k_), blocks = n / static_cast<size_t>(format_.block);
@@ -44,10 +54,11 @@ class RowRounder {
 
   // d and dmin of every 256 columns, so that the largest scale of their blocks just fits.
   void choose_super(const float* weights, RowCodes& row) const {
-    if (!format_.has_super()) return;
+    if (!format_.has_super() || format_.has_low) return;
     std::vector<BlockScale> extremes(row.d.size());
     for (int64_t place = 0; place < k_; place += format_.block) {
-      const BlockScale block = best(weights + place, place);
+      BlockScale block = best(weights + place, place);
+      block.scale = std::max(std::abs(block.scale), least_scale(weights + place)) * (block.scale < 0 ? -1.0f : 1.0f);
       BlockScale& extreme = extremes[static_cast<size_t>(feedback_.column(place) / kSpan)];
       if (std::abs(block.scale) > std::abs(extreme.scale)) extreme.scale = block.scale;
       extreme.min = std::min(extreme.min, block.min);
@@ -61,7 +72,7 @@ class RowRounder {
 
   void round(Span& span, RowCodes& row) const {
     for (int at = 0; at < span.n; at += format_.block) {
-      choose_block(span, at, row);
+      if (!format_.has_low) choose_block(span, at, row);
       round_block(span, at, row);
     }
   }
@@ -74,11 +85,11 @@ class RowRounder {
         const BlockScale scale = stored(row, static_cast<size_t>(column / format_.block));
         const float diagonal = feedback_.diagonal()[static_cast<size_t>(place)];
         const float target = weights[place] - errors[place] + gradient[place] / diagonal;
-        const float level = grid_.nearest((target - scale.min) * inverse(scale));
         uint8_t& code = row.codes[static_cast<size_t>(column)];
-        if (grid_.code(level) == code) continue;
-        code = grid_.code(level);
-        const float error = weights[place] - (scale.scale * level + scale.min), change = error - errors[place];
+        const Choice choice = choose(target, scale, inverse(scale), code);
+        if (choice.code == code) continue;
+        code = choice.code;
+        const float error = weights[place] - choice.value, change = error - errors[place];
         errors[place] = error;
         const float* moments = feedback_.moments().data() + place * k_;
         for (int64_t j = 0; j < k_; ++j) gradient[j] += change * moments[j];
@@ -87,6 +98,28 @@ class RowRounder {
   }
 
  private:
+  struct Choice {
+    uint8_t code;
+    float value;
+  };
+  // The code whose value is nearest to x; of a nested format with the high code that it has.
+  [[nodiscard]] Choice choose(float x, BlockScale scale, float inverse, uint8_t code) const {
+    if (format_.has_low) {
+      const int high = code >> 4, middle = element_integer(format_, static_cast<uint8_t>(high << 4));
+      const float low = x * inverse - static_cast<float>(middle);
+      const int rounded = !(low > 0) ? 0 : low >= 15 ? 15 : static_cast<int>(low + 0.5f);
+      return {static_cast<uint8_t>(high << 4 | rounded), scale.scale * static_cast<float>(middle + rounded)};
+    }
+    const float level = grid_.nearest((x - scale.min) * inverse);
+    return {grid_.code(level), scale.scale * level + scale.min};
+  }
+  // What a block's scale may not be below so that low codes can make up for what high codes do not reach.
+  [[nodiscard]] float least_scale(const float* weights) const {
+    float extreme = 0;
+    for (int i = 0; nested_ && i < format_.block; ++i) extreme = std::max(extreme, std::abs(weights[i]));
+    return extreme / kNestedReach;
+  }
+
   [[nodiscard]] BlockScale best(const float* x, int64_t place) const {
     const float* counts = feedback_.weights().data() + place;
     if (format_.has_min) return best_scale_min(grid_, x, counts, format_.block, format_.has_super());
@@ -124,8 +157,17 @@ class RowRounder {
     if (format_.has_min) row.mins[block] = static_cast<uint16_t>(min);
     // The integer nearest to the wanted scale and its neighbours.
     const int near = integer_near(wanted.scale, row.d[super], type_.scales.lo, type_.scales.hi);
+    const float least = least_scale(span.weights + span.first + at);
     float best_error = INFINITY;
     uint16_t best_scale = 0;
+    if (least > std::abs(f16_to_f32(row.d[super]) * static_cast<float>(std::abs(near) - 1))) {
+      // The smallest that reaches far enough.
+      const int sign = f16_to_f32(row.d[super]) < 0 ? -1 : 1;
+      row.scales[block] =
+          static_cast<uint8_t>(integer_near(1.004f * static_cast<float>(sign) * std::max(least, std::abs(wanted.scale)),
+                                            row.d[super], 0, type_.scales.hi));
+      return;
+    }
     for (int scale = std::max(type_.scales.lo, near - 1); scale <= std::min(type_.scales.hi, near + 1); ++scale) {
       row.scales[block] = static_cast<uint8_t>(scale);
       const float error = error_of(span, at, stored(row, block));
@@ -153,11 +195,13 @@ class RowRounder {
   void round_block(Span& span, int at, RowCodes& row) const {
     const auto column = static_cast<size_t>(feedback_.column(span.first + at));
     const BlockScale scale = stored(row, column / static_cast<size_t>(format_.block));
+    const float inverse_scale = inverse(scale);
     for (int i = 0; i < format_.block; ++i) {
-      const float level = grid_.nearest((span.target[at + i] - scale.min) * inverse(scale));
-      row.codes[column + static_cast<size_t>(i)] = grid_.code(level);
+      uint8_t& code = row.codes[column + static_cast<size_t>(i)];
+      const Choice choice = choose(span.target[static_cast<size_t>(at + i)], scale, inverse_scale, code);
+      code = choice.code;
       const int64_t place = span.first + at + i;
-      const float error = span.weights[place] - (scale.scale * level + scale.min);
+      const float error = span.weights[place] - choice.value;
       span.errors[place] = error;
       if (!span.factors) continue;
       const float* u = span.factors + (at + i) * span.n;
@@ -170,6 +214,7 @@ class RowRounder {
   const ErrorFeedback& feedback_;
   Grid grid_;
   int64_t k_;
+  bool nested_;
 };
 
 // Products of all rows' errors with parts of U and H.
@@ -224,14 +269,14 @@ double dot(std::span<const float> a, std::span<const float> b) {
 class MatrixRounder {
  public:
   MatrixRounder(const TypeInfo& type, std::span<const float> weights, int64_t rows, const ErrorFeedback& feedback,
-                Backend& backend, ThreadPool& pool)
+                Backend& backend, ThreadPool& pool, bool nested = false)
       : type_(type),
         rows_(rows),
         k_(feedback.k()),
         feedback_(feedback),
         backend_(backend),
         pool_(pool),
-        rounder_(type, feedback),
+        rounder_(type, feedback, nested),
         weights_(weights.size()),
         errors_(weights.size()),
         codes_(static_cast<size_t>(rows), rounder_.empty_row()) {
@@ -242,12 +287,23 @@ class MatrixRounder {
     });
   }
 
-  Result<Rounded> run() {
+  // Codes, and with them the error.
+  Result<Rounded> choose() {
     each_row([&](int64_t row) { rounder_.choose_super(weights_.data() + row * k_, codes(row)); });
     for (int64_t first = 0; first < k_; first += kSpan)
       TRY(round_span(first, static_cast<int>(std::min(kSpan, k_ - first))));
     Rounded out;
     TRY(improve(out));
+    return out;
+  }
+  // The high codes of a nested format as its own, low codes in the middle.
+  void take_high(MatrixRounder& high) {
+    codes_ = std::move(high.codes_);
+    for (RowCodes& row : codes_)
+      for (uint8_t& code : row.codes) code = static_cast<uint8_t>(code << 4 | 8);
+  }
+  Result<Rounded> run() {
+    Rounded out = TRY(choose());
     const auto row_size = static_cast<int64_t>(*row_bytes(type_, static_cast<uint64_t>(k_)));
     out.blocks.resize(static_cast<size_t>(rows_ * row_size));
     each_row([&](int64_t row) { type_.join(codes(row), k_, out.blocks.data() + row * row_size); });
@@ -287,9 +343,10 @@ class MatrixRounder {
 
   // Looks at all codes again, and tells the error that is left.
   Result<void> improve(Rounded& out) {
-    std::vector<float> gradient = errors_;
+    std::vector<float> gradient = errors_, outputs = weights_;
     if (feedback_.has_factors()) {
       ErrorProducts products = TRY(ErrorProducts::create(backend_, feedback_, rows_));
+      outputs = TRY(products.gradient(weights_));
       gradient = TRY(products.gradient(errors_));
       each_row([&](int64_t row) {
         const int64_t at = row * k_;
@@ -297,8 +354,7 @@ class MatrixRounder {
       });
     }
     out.error = dot(errors_, gradient);
-    for (size_t i = 0; i < weights_.size(); ++i)
-      out.power += static_cast<double>(weights_[i]) * weights_[i] * feedback_.diagonal()[i % static_cast<size_t>(k_)];
+    out.power = dot(weights_, outputs);
     return {};
   }
 
@@ -316,7 +372,13 @@ class MatrixRounder {
 
 Result<Rounded> round_matrix(const TypeInfo& type, std::span<const float> weights, int64_t rows,
                              const ErrorFeedback& feedback, Backend& backend, ThreadPool& pool) {
-  return MatrixRounder(type, weights, rows, feedback, backend, pool).run();
+  MatrixRounder rounder(type, weights, rows, feedback, backend, pool);
+  if (type.panel.has_low) {
+    MatrixRounder high(info(Type::kI4H), weights, rows, feedback, backend, pool, true);
+    TRY(high.choose());
+    rounder.take_high(high);
+  }
+  return rounder.run();
 }
 
 }  // namespace hearth::compress

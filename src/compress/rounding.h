@@ -15,7 +15,7 @@ namespace hearth::compress {
 struct Rounded {
   std::vector<std::byte> blocks;  // rows of row_bytes(type, k)
   double error = 0;               // sum over rows of (w - q) H (w - q)^T
-  double power = 0;               // sum over rows of w H w^T, by H's diagonal
+  double power = 0;               // sum over rows of w H w^T
 };
 
 // `weights` [rows][k], `feedback` of their inputs; `type` is quantised and k a multiple of its block. The result depends on

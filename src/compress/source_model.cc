@@ -61,6 +61,7 @@ Result<SourceModel> SourceModel::open(const std::filesystem::path& path, Backend
   model.tensors_ = TRY(Decoder::plan(*model.checkpoint_, backend));
   for (const PlannedTensor& tensor : model.tensors_)
     model.n_layers_ = std::max(model.n_layers_, layer_of(tensor.name) + 1);
+  model.context_max_ = TRY(model.ends({}, 1, backend)).decoder().config().context_max;
   return model;
 }
 
@@ -81,7 +82,8 @@ std::vector<float> SourceModel::floats(const PlannedTensor& tensor, size_t slice
   const auto data = matrix.data[slice];
   if (!matrix.panels) {
     const auto row = data.size() / static_cast<size_t>(matrix.rows);
-    type.decode(data.data() + static_cast<size_t>(begin) * row, out.data(), (end - begin) * matrix.cols);
+    for (int64_t r = begin; r < end; ++r)
+      type.decode(data.data() + static_cast<size_t>(r) * row, out.data() + (r - begin) * matrix.cols, matrix.cols);
     return out;
   }
   const int64_t panel = type.panel.panel_bytes(matrix.cols), low_panel = type.panel.low_bytes(matrix.cols);

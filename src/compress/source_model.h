@@ -44,6 +44,7 @@ class SourceModel {
 
   [[nodiscard]] const Checkpoint& checkpoint() const { return *checkpoint_; }
   [[nodiscard]] int n_layers() const { return n_layers_; }
+  [[nodiscard]] int context_max() const { return context_max_; }
   [[nodiscard]] int64_t d_model() const { return static_cast<int64_t>(find("token_embd.weight")->shape[0]); }
   [[nodiscard]] int64_t n_vocab() const { return static_cast<int64_t>(find("token_embd.weight")->shape[1]); }
   // The matrix that gives the logits: "output.weight", or the embedding where it is that, too.
@@ -67,7 +68,7 @@ class SourceModel {
 
   std::unique_ptr<Checkpoint> checkpoint_;  // at a place of its own: plans point into it
   std::vector<PlannedTensor> tensors_;
-  int n_layers_ = 0;
+  int n_layers_ = 0, context_max_ = 0;
 };
 
 // "blk.3.attn_q.weight" is of layer 3; -1 for what is in no layer.

@@ -15,7 +15,7 @@ TypePlan uniform_plan(const SourceModel& source, const TypeInfo& type, const Typ
                       std::span<const std::string> keep) {
   TypePlan plan;
   for (const PlannedTensor* tensor : quantised_matrices(source))
-    if (std::ranges::find(keep, tensor->name) == keep.end())
+    if (std::ranges::none_of(keep, [&](const std::string& part) { return tensor->name.contains(part); }))
       plan[tensor->name] = tensor == &source.head() ? &head : &type;
   return plan;
 }

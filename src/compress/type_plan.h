@@ -8,7 +8,8 @@ namespace hearth::compress {
 // The matrices that are worth quantising: all but the routers of mixtures, which are small and decide much.
 std::vector<const PlannedTensor*> quantised_matrices(const SourceModel& source);
 
-// One type for all, another for the matrix that gives the logits. Matrices of `keep` stay as the source has them.
+// One type for all, another for the matrix that gives the logits. Matrices whose name contains one of `keep` stay as the
+// source has them.
 TypePlan uniform_plan(const SourceModel& source, const TypeInfo& type, const TypeInfo& head,
                       std::span<const std::string> keep);
 
