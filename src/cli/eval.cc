@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/progress_line.h"
+#include "compress/divergence.h"
 #include "model/sequence.h"
 
 namespace hearth::cli {
@@ -51,11 +52,7 @@ class Evaluated {
     logits_.resize(static_cast<size_t>(model_.decoder->config().n_vocab));
     const int32_t wanted = row;
     model_.decoder->logits({&wanted, 1}, logits_);
-    const float top = *std::ranges::max_element(logits_);
-    double total = 0.0;
-    for (const float logit : logits_) total += std::exp(logit - top);
-    const float shift = top + static_cast<float>(std::log(total));
-    for (float& logit : logits_) logit -= shift;
+    compress::log_softmax(logits_);
     return logits_;
   }
   [[nodiscard]] const Model& model() const { return model_; }
@@ -71,9 +68,8 @@ class Evaluated {
 
 struct Totals {
   int64_t count = 0;
-  double nll = 0.0, nll_squared = 0.0, kld = 0.0;
-  int64_t same_top = 0;
-  std::vector<float> klds;
+  double nll = 0.0, nll_squared = 0.0;
+  compress::Divergence divergence;
 
   void add(std::span<const float> ours, Token next) {
     const double loss = -ours[static_cast<size_t>(next)];
@@ -81,27 +77,12 @@ struct Totals {
     nll_squared += loss * loss;
     ++count;
   }
-  void compare(std::span<const float> ours, std::span<const float> reference) {
-    double divergence = 0.0;
-    for (size_t i = 0; i < ours.size(); ++i)
-      if (reference[i] > -40.0f) divergence += std::exp(static_cast<double>(reference[i])) * (reference[i] - ours[i]);
-    kld += divergence;
-    klds.push_back(static_cast<float>(divergence));
-    same_top += std::ranges::max_element(ours) - ours.begin() == std::ranges::max_element(reference) - reference.begin()
-                    ? 1
-                    : 0;
-  }
   [[nodiscard]] double perplexity() const { return std::exp(nll / static_cast<double>(count)); }
   // Standard error of the perplexity, from the spread of the losses.
   [[nodiscard]] double error() const {
     const auto n = static_cast<double>(count);
     const double mean = nll / n, variance = nll_squared / n - mean * mean;
     return n > 1 ? perplexity() * std::sqrt(std::max(0.0, variance) / (n - 1)) : 0.0;
-  }
-  double kld_p999() {
-    const size_t index = std::min(klds.size() - 1, static_cast<size_t>(0.999 * static_cast<double>(klds.size())));
-    std::ranges::nth_element(klds, klds.begin() + static_cast<ptrdiff_t>(index));
-    return klds[index];
   }
 };
 
@@ -122,23 +103,23 @@ Result<void> eval_chunk(Evaluated& ours, Evaluated* reference, std::span<const T
          row < static_cast<int>(part.size()) && done + row + 1 < static_cast<int>(chunk.size()); ++row) {
       const auto probabilities = ours.log_probabilities(row);
       totals.add(probabilities, chunk[static_cast<size_t>(done + row + 1)]);
-      if (reference) totals.compare(probabilities, reference->log_probabilities(row));
+      if (reference) totals.divergence.add(probabilities, reference->log_probabilities(row));
     }
   }
   return {};
 }
 
-void print(const EvalOptions& options, Totals& totals, int chunks) {
-  const auto n = static_cast<double>(totals.count);
+void print(const EvalOptions& options, const Totals& totals, int chunks) {
+  const compress::Divergence& divergence = totals.divergence;
   if (options.json) {
     boost::json::object out{{"perplexity", totals.perplexity()},
                             {"perplexity_error", totals.error()},
                             {"chunks", chunks},
                             {"tokens", totals.count}};
     if (!options.reference.empty()) {
-      out["mean_kld"] = totals.kld / n;
-      out["kld_p999"] = totals.kld_p999();
-      out["same_top"] = static_cast<double>(totals.same_top) / n;
+      out["mean_kld"] = divergence.mean();
+      out["kld_p999"] = divergence.percentile(0.999);
+      out["same_top"] = divergence.same_top();
     }
     fmt::print("{}\n", boost::json::serialize(out));
     return;
@@ -147,7 +128,7 @@ void print(const EvalOptions& options, Totals& totals, int chunks) {
              totals.count, chunks);
   if (!options.reference.empty())
     fmt::print("against {}: mean KLD {:.6f}, 99.9 % {:.6f}, same top token {:.3f} %\n", options.reference,
-               totals.kld / n, totals.kld_p999(), 100.0 * static_cast<double>(totals.same_top) / n);
+               divergence.mean(), divergence.percentile(0.999), 100.0 * divergence.same_top());
 }
 
 Result<void> eval(EvalOptions& options) {
