@@ -18,8 +18,8 @@ using Streams = std::vector<std::vector<float>>;
 // The feedback of each matrix by name; matrices with one input share it.
 using FeedbackByName = std::map<std::string, std::shared_ptr<const ErrorFeedback>, std::less<>>;
 
-// Runs layer `index` as the source has it over copies of the streams. Matrices whose inputs are not seen (what experts read last) get
-// ErrorFeedback::none().
+// Runs layer `index` as the source has it over copies of the streams. Matrices whose inputs are not seen (what experts read last) or
+// are no multiple of kGroup wide get ErrorFeedback::none().
 Result<FeedbackByName> calibrate_layer(const SourceModel& source, int index, const Streams& streams, float damping,
                                        Backend& backend);
 
