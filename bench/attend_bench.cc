@@ -10,8 +10,8 @@ using namespace cpu;
 constexpr int kPages = 8;
 
 // A page as random codes; as f16 all are small numbers.
-void attend(benchmark::State& state, const Kernels& kernels, bool i8, int head_dim, int n) {
-  const PageLayout layout{i8, head_dim};
+void attend(benchmark::State& state, const Kernels& kernels, int bits, int head_dim, int n) {
+  const PageLayout layout{.bits = bits, .head_dim = head_dim};
   const std::vector<float> q = random_floats(n * layout.padded(), 1);
   std::vector<std::byte> pages(static_cast<size_t>(kPages * layout.bytes()), std::byte{0x11});
   std::vector<const std::byte*> at;
@@ -44,12 +44,15 @@ void attend(benchmark::State& state, const Kernels& kernels, bool i8, int head_d
 }  // namespace
 
 void add_attend(const Kernels& kernels) {
-  for (const bool i8 : {false, true})
+  for (const int bits : {16, 8, 4})
     for (const int head_dim : {64, 128, 256})
       for (const int n : {1, 3, 4, 126})
-        add("attend/" + std::string(kernels.isa) + (i8 ? "/i8/" : "/f16/") + std::to_string(head_dim) + "/n" +
-                std::to_string(n),
-            [=, &kernels](benchmark::State& state) { attend(state, kernels, i8, head_dim, n); });
+        add("attend/" + std::string(kernels.isa) +
+                (bits == 16  ? "/f16/"
+                 : bits == 8 ? "/i8/"
+                             : "/i4/") +
+                std::to_string(head_dim) + "/n" + std::to_string(n),
+            [=, &kernels](benchmark::State& state) { attend(state, kernels, bits, head_dim, n); });
 }
 
 }  // namespace hearth::bench
