@@ -21,7 +21,7 @@ TypePlan uniform_plan(const SourceModel& source, const TypeInfo& type, const Typ
 }
 
 const TypeInfo& usual_head_type(const SourceModel& source, const TypeInfo& type) {
-  if (type.panel.bits >= 8) return type;
+  if (type.panel.code_bits() >= 8) return type;
   return info(row_bytes(info(Type::kQ6_K), source.head().shape[0]) ? Type::kQ6_K : Type::kQ8_0);
 }
 

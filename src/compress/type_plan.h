@@ -14,7 +14,7 @@ TypePlan uniform_plan(const SourceModel& source, const TypeInfo& type, const Typ
                       std::span<const std::string> keep);
 
 // What llama.cpp gives the head in files of its types, so that such files are of one size: Q6_K if its rows are multiples of 256, Q8_0
-// if not; for types of 8 bits and more their own. Types of our own: the type itself but for 4 bits, where the head is I6.
+// if not; for types of 8 bits and more the type itself. Types of our own follow the same rule.
 const TypeInfo& usual_head_type(const SourceModel& source, const TypeInfo& type);
 
 }  // namespace hearth::compress
