@@ -96,25 +96,7 @@ class Quantizer {
     if (judged_.empty()) return {};
     LayerRunner as_it_is = TRY(source_.layer(index, {}, positions_, backend_));
     for (auto& stream : reference_) TRY(as_it_is.run(stream));
-    out_.stream_errors.push_back(stream_error());
     return {};
-  }
-
-  // Mean over the judged tokens of |difference|^2 / |stream|^2.
-  [[nodiscard]] double stream_error() const {
-    const auto d = static_cast<size_t>(source_.d_model());
-    double sum = 0;
-    size_t rows = 0;
-    for (size_t i = 0; i < judged_.size(); ++i)
-      for (size_t at = 0; at < judged_[i].size(); at += d, ++rows) {
-        double off = 0, size = 0;
-        for (size_t c = at; c < at + d; ++c) {
-          const double x = reference_[i][c], difference = judged_[i][c] - x;
-          off += difference * difference, size += x * x;
-        }
-        sum += size > 0 ? off / size : 0;
-      }
-    return rows > 0 ? sum / static_cast<double>(rows) : 0;
   }
 
   Result<void> head() {

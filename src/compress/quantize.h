@@ -43,7 +43,6 @@ struct Quantized {
   std::vector<TensorOutcome> outcomes;
   Divergence divergence;
   double perplexity = 0, source_perplexity = 0;  // on the judged text; 0 without one
-  std::vector<double> stream_errors;  // after each layer: mean |difference|^2 / |stream|^2 on the judged text
 };
 
 // Nothing is guessed: a matrix whose rows its type cannot hold is an error that names it. Memory: the result, one layer in floats, and

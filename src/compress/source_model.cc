@@ -25,6 +25,16 @@ TensorRef view(const PlannedTensor& tensor) {
   return out;
 }
 
+// A checkpoint's settings without its tensors; those that come in go by GGUF's names, as a pack's do.
+Checkpoint::Parts settings_of(const Checkpoint& checkpoint) {
+  Checkpoint::Parts parts;
+  parts.kind = checkpoint.kind();
+  parts.metadata = checkpoint.metadata();
+  parts.config = checkpoint.config();
+  parts.packed = true;
+  return parts;
+}
+
 EncodedTensor as_floats(const PlannedTensor& tensor) {
   EncodedTensor out{.type = Type::kF32, .shape = tensor.shape, .n_dims = tensor.n_dims, .data = {}};
   auto append = [&](std::span<const float> values) {
@@ -102,11 +112,7 @@ EncodedTensor SourceModel::encoded(const PlannedTensor& tensor) {
 }
 
 Result<Checkpoint> SourceModel::with_tensors(const EncodedTensors& tensors) const {
-  Checkpoint::Parts parts;
-  parts.kind = checkpoint_->kind();
-  parts.metadata = checkpoint_->metadata();
-  parts.config = checkpoint_->config();
-  parts.packed = true;
+  Checkpoint::Parts parts = settings_of(*checkpoint_);
   for (const auto& [name, tensor] : tensors) parts.tensors.push_back(view(name, tensor));
   return Checkpoint::create(checkpoint_->path(), std::move(parts));
 }
@@ -114,11 +120,7 @@ Result<Checkpoint> SourceModel::with_tensors(const EncodedTensors& tensors) cons
 Result<LayerRunner> SourceModel::part(LayerRange range, const EncodedTensors& replaced, int positions,
                                       Backend& backend) const {
   EncodedTensors floats_of_part;
-  Checkpoint::Parts parts;
-  parts.kind = checkpoint_->kind();
-  parts.metadata = checkpoint_->metadata();
-  parts.config = checkpoint_->config();
-  parts.packed = true;
+  Checkpoint::Parts parts = settings_of(*checkpoint_);
   for (const PlannedTensor& tensor : tensors_) {
     const int layer = layer_of(tensor.name);
     // The vocabulary's size is read off the embedding, also where a layer stands alone.
