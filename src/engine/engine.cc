@@ -22,6 +22,9 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
   if (options.parallel < 1 || options.parallel > kParallelMax)
     return fail(Code::kInvalidArgument, "{} sequences at once; use 1 to {}", options.parallel, kParallelMax);
   std::unique_ptr<Engine> engine(new Engine(std::move(model), options));
+  if (options.drafts_max < -1 || options.drafts_max > kDraftMax)
+    return fail(Code::kInvalidArgument, "{} drafted tokens a step; use 0 to {}, or -1 for as many as pay",
+                options.drafts_max, kDraftMax);
   const Decoder& decoder = *engine->model_.decoder;
   const int64_t positions = int64_t{decoder.context()} * options.parallel;
   if (positions > limits::kContext)
@@ -113,12 +116,22 @@ void Engine::work(std::stop_token stop) {
   keep_on(fast_cores(), 1);
   while (take_requests(stop)) {
     const auto begin = EngineClock::now();
+    const uint64_t tokens_before = tokens_out_;
     step();
     const double took = seconds(EngineClock::now() - begin);
-    pace_.add(prompt_rows_, decode_rows_, took);
+    measure_step(took, tokens_out_ - tokens_before);
     retire_finished();
     publish_stats(took);
   }
+}
+
+// Of `tokens` tokens for all its sequences.
+void Engine::measure_step(double took, uint64_t tokens) {
+  if (prompt_rows_ == 0 && decode_rows_ > 0) {
+    row_costs_.add(decode_rows_, took);
+    if (tokens > rows_.size()) took *= static_cast<double>(rows_.size()) / static_cast<double>(tokens);
+  }
+  pace_.add(prompt_rows_, decode_rows_, took);
 }
 
 void Engine::publish_stats(double step_seconds) {
@@ -133,6 +146,8 @@ void Engine::publish_stats(double step_seconds) {
   if (prompt_rows_ + decode_rows_ > 0) ++stats_.steps;
   (prompt_rows_ > 0 ? stats_.prompt_seconds : stats_.decode_seconds) += step_seconds;
   stats_.completion_tokens = tokens_out_;
+  stats_.drafted_tokens = drafted_;
+  stats_.accepted_tokens = accepted_;
   stats_.prompt_row_seconds = pace_.prompt_row_seconds();
   stats_.decode_step_seconds = pace_.decode_step_seconds();
   for (int64_t& rows : rows_ahead_) rows = 0;

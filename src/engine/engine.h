@@ -3,6 +3,7 @@
 // Threads: submit() and stats() from any thread. One engine thread drives the decoder.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -13,8 +14,10 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/draft_index.h"
 #include "engine/request.h"
 #include "engine/schedule.h"
+#include "engine/speculation.h"
 #include "engine/state_cache.h"
 #include "engine/stream.h"
 #include "model/model.h"
@@ -31,6 +34,9 @@ struct EngineOptions {
   int prefill_max = 512;         // rows of one chunk of prompts
   int kept_max = 64;             // finished sequences kept for prompts that begin as they do
   double patience_seconds = 30;  // who has waited longer gets a place out of turn, one such request in each such time
+  // Tokens guessed and checked in one step (speculation.h), for each sequence: at most so many if there are any, whether it pays or
+  // not; 0: none; -1: as many as pay, up to kDraftMax. Answers are the same.
+  int drafts_max = -1;
   bool may_switch_precision = false;  // set_precision() is allowed: answers then depend on when it is called
   // Where their state goes when memory or the engine ends; null: nowhere. Needs a digest that tells the model from others.
   std::shared_ptr<StateCache> state_cache{};
@@ -43,7 +49,8 @@ struct EngineStats {
   int64_t kv_positions_max = 0, kv_positions_used = 0, kv_position_bytes = 0;
   uint64_t requests = 0, steps = 0, preemptions = 0, refused = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
-  double prompt_seconds = 0, decode_seconds = 0;  // that steps took
+  std::array<uint64_t, kDraftSources.size()> drafted_tokens{}, accepted_tokens{};  // run, and of them those kept
+  double prompt_seconds = 0, decode_seconds = 0;                                   // that steps took
   double prompt_row_seconds = 0, decode_step_seconds = 0;
 };
 
@@ -76,6 +83,17 @@ class Engine {
     std::shared_ptr<const Adapter> adapter;
     std::string precision;
     std::vector<Token> tokens;
+  };
+  struct Ran {  // a sequence's part of the step
+    Active* active;
+    int32_t row;      // whose logits give the next token; rows of drafted tokens follow
+    bool all_logits;  // its sampler has to see all of them
+    int done = 0;     // drafted tokens that were kept, so that row + done gives the next one
+    bool over = false;
+  };
+  struct Answers {  // a tenant's
+    std::string tenant;
+    DraftIndex index;
   };
   struct Tenant {
     double served = 0;  // tokens run, those of cached prompts not counted
@@ -120,6 +138,7 @@ class Engine {
   bool token_is_due(Active& active);
   void sample_from_top();
   void sample_from_all();
+  void go_on(Ran& ran);
   bool sample_top(Active& active, std::span<Token> tokens, std::span<float> logits);
   void sample_row(Active& active, std::span<float> logits);
   void tell_prompt(Active& active, int first_row, int position, int count);
@@ -127,7 +146,16 @@ class Engine {
   void take_token(Active& active, Token token, TokenLogprob* logprob = nullptr);
   [[nodiscard]] bool only_the_end_may_follow(Active& active) const;
   void finish(Active& active, Finish finish);
+  void measure_step(double seconds, uint64_t tokens);
   void publish_stats(double seconds);
+
+  // engine_drafts.cc
+  void find_drafts();
+  void find_draft(Active& active);
+  void judge_draft(Active& active, Token token);
+  bool next_row_counts(Active& active, int row);
+  [[nodiscard]] const DraftIndex* answers_of(const std::string& tenant) const;
+  void remember_answer(const Active& active);
 
   // engine_scores.cc
   void begin_scores(Active& active, std::span<const float> logits);
@@ -156,14 +184,15 @@ class Engine {
   std::string precision_;                                 // Decoder::precision()
   size_t turn_ = 0;
   Pace pace_;
-  struct Ran {  // a sequence's part of the step
-    Active* active;
-    int32_t last_row;
-    bool all_logits;  // its sampler has to see all of them
-  };
+  RowCosts row_costs_;
+  Acceptance acceptance_;         // of all drafts
+  std::vector<Answers> answers_;  // least recently used first
+  std::array<uint64_t, kDraftSources.size()> drafted_{}, accepted_{};
   // Of one step; kept, so that a step allocates nothing.
   std::vector<Runnable> runnables_;
   std::vector<Share> shares_;
+  std::vector<std::span<const double>> chances_;  // of drafts, and what was chosen, one per share
+  std::vector<int> draft_counts_;
   std::vector<Token> tokens_;
   std::vector<SequenceRows> rows_;
   std::vector<const Adapter*> adapters_;  // one per sequence of rows_

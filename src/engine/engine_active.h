@@ -1,6 +1,7 @@
 // A request from submission to its end, as the engine sees it.
 #pragma once
 
+#include <array>
 #include <chrono>
 
 #include "engine/engine.h"
@@ -12,6 +13,17 @@ namespace hearth {
 using EngineClock = std::chrono::steady_clock;
 inline double seconds(EngineClock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
+// Guessed next tokens of a sequence, in one step.
+struct Draft {
+  DraftSource source = DraftSource::kText;
+  int match = 0;   // tokens before it that speak for it
+  int length = 0;  // tokens; none after one that did not come true
+  int rows = 0;    // of them run in this step
+  int taken = 0;   // that came true
+  std::array<Token, kDraftMax> tokens{};
+  std::array<double, kDraftMax> chances{};
+};
+
 struct Engine::Active {
   Active(Request r, const Tokenizer& tokenizer, std::shared_ptr<Stream::Shared> s)
       : request(std::move(r)),
@@ -20,6 +32,7 @@ struct Engine::Active {
         detokenizer(tokenizer, request.special),
         tokens(request.prompt) {
     usage.prompt_tokens = static_cast<int>(tokens.size());
+    index.append(request.prediction);
   }
 
   Request request;
@@ -34,6 +47,10 @@ struct Engine::Active {
   std::vector<Token> tokens;       // prompt and answer
   std::string held;                // text that may be the beginning of a stop text
   std::vector<double> scores;      // of the candidates
+  DraftIndex index{1 << 16};       // of what the answer was predicted to be, prompt and answer;
+  size_t indexed = 0;              // so many of `tokens` are in it
+  Draft draft;
+  Acceptance acceptance;
   Usage usage;
   EngineClock::time_point submitted = EngineClock::now(), admitted{}, first_token{};
   EngineClock::time_point wants_place_since = submitted;

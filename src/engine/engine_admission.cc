@@ -299,6 +299,7 @@ void Engine::keep_or_release(Active& active) {
 void Engine::retire_finished() {
   for (auto& active : active_) {
     if (!active->finished) continue;
+    remember_answer(*active);
     keep_or_release(*active);
     const std::scoped_lock lock(mutex_);
     leave_tenant(active->request.tenant);

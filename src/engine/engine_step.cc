@@ -37,12 +37,15 @@ void Engine::step() {
   model_.decoder->run({.tokens = tokens_, .sequences = rows_, .adapters = adapters_}, *store_);
   for (size_t i = 0; i < ran_.size(); ++i)
     if (ran_[i].active->request.prompt_logprobs)
-      tell_prompt(*ran_[i].active, ran_[i].last_row - rows_[i].count + 1, rows_[i].position, rows_[i].count);
-  for (size_t i = 0; i < ran_.size(); ++i) store_->advance(ran_[i].active->sequence, rows_[i].count);
+      tell_prompt(*ran_[i].active, rows_[i].first_row, rows_[i].position, rows_[i].count);
+  for (size_t i = 0; i < ran_.size(); ++i)
+    store_->advance(ran_[i].active->sequence, rows_[i].count - ran_[i].active->draft.rows);
   std::erase_if(ran_, [&](const Ran& ran) { return !token_is_due(*ran.active); });
   scored_.clear();
   sample_from_top();
   sample_from_all();
+  for (const auto& active : active_)
+    if (active->draft.rows > 0) store_->truncate(active->sequence, store_->length(active->sequence));
   for (Active* active : scored_) finish_scores(*active);
 }
 
@@ -65,20 +68,27 @@ void Engine::compose_rows() {
                 .prefill_max = options_.prefill_max,
                 .mixed_prefill = pace_.mixed_prefill(options_.prefill_max)},
                turn_++, shares_);
+  find_drafts();
   for (const Share share : shares_) {
     Active& active = *active_[static_cast<size_t>(share.index)];
-    auto room = store_->reserve(active.sequence, share.count);
+    Draft& draft = active.draft;
+    auto room = store_->reserve(active.sequence, share.count + draft.rows);
+    if (!room) draft.rows = 0;  // nothing has to make room for a guess
     while (!room && make_room()) room = store_->reserve(active.sequence, share.count);
     if (!room) {
       finish(active, Finish::kContext);
       continue;
     }
+    const int count = share.count + draft.rows;
     const auto from = active.tokens.begin() + store_->length(active.sequence);
-    rows_.push_back(store_->rows(active.sequence, static_cast<int>(tokens_.size()), share.count));
+    rows_.push_back(store_->rows(active.sequence, static_cast<int>(tokens_.size()), count));
     adapters_.push_back(active.request.adapter.get());
     tokens_.insert(tokens_.end(), from, from + share.count);
     ran_.push_back({&active, static_cast<int32_t>(tokens_.size()) - 1, active.needs_all_logits()});
-    (runnables_[static_cast<size_t>(share.index)].prefill ? prompt_rows_ : decode_rows_) += share.count;
+    tokens_.insert(tokens_.end(), draft.tokens.begin(), draft.tokens.begin() + draft.rows);
+    drafted_[static_cast<size_t>(draft.source)] += static_cast<uint64_t>(draft.rows);
+    active.usage.drafted_tokens += draft.rows;
+    (runnables_[static_cast<size_t>(share.index)].prefill ? prompt_rows_ : decode_rows_) += count;
   }
   const std::scoped_lock lock(mutex_);
   for (size_t i = 0; i < ran_.size(); ++i)
@@ -103,13 +113,13 @@ bool Engine::token_is_due(Active& active) {
   return !active.finished;
 }
 
-// The next token of all whose sampler looks at the most likely ones only, from one product.
+// The next tokens of all whose sampler looks at the most likely ones only, from one product.
 void Engine::sample_from_top() {
   wanted_.clear();
   int most = 0;
   for (const Ran& ran : ran_) {
     if (ran.all_logits) continue;
-    wanted_.push_back(ran.last_row);
+    for (int row = 0; row <= ran.active->draft.rows; ++row) wanted_.push_back(ran.row + row);
     most = std::max(most, ran.active->tokens_looked_at());
   }
   if (wanted_.empty()) return;
@@ -117,12 +127,24 @@ void Engine::sample_from_top() {
   const auto n = static_cast<size_t>(count);
   top_tokens_.resize(wanted_.size() * n), logits_.resize(wanted_.size() * n);
   model_.decoder->most_likely(wanted_, count, top_tokens_, logits_);
-  size_t at = 0;
+  size_t first = 0;
   for (Ran& ran : ran_) {
     if (ran.all_logits) continue;
-    ran.all_logits = !sample_top(*ran.active, std::span(top_tokens_).subspan(at, n), std::span(logits_).subspan(at, n));
-    at += n;
+    for (ran.done = 0; !ran.over && !ran.all_logits;) {
+      const size_t at = (first + static_cast<size_t>(ran.done)) * n;
+      ran.all_logits =
+          !sample_top(*ran.active, std::span(top_tokens_).subspan(at, n), std::span(logits_).subspan(at, n));
+      if (!ran.all_logits) go_on(ran);
+    }
+    first += static_cast<size_t>(ran.active->draft.rows) + 1;
   }
+}
+
+void Engine::go_on(Ran& ran) {
+  if (next_row_counts(*ran.active, ran.done))
+    ++ran.done;
+  else
+    ran.over = true;
 }
 
 // False if too few of the most likely tokens are allowed.
@@ -139,19 +161,27 @@ bool Engine::sample_top(Active& active, std::span<Token> tokens, std::span<float
   return true;
 }
 
-// The next token of the others, a few rows of logits at a time.
+// The next tokens of the others, a few rows of logits at a time.
 void Engine::sample_from_all() {
   constexpr size_t kRows = 4;
   const auto n_vocab = static_cast<size_t>(model_.decoder->config().n_vocab);
-  std::erase_if(ran_, [](const Ran& ran) { return !ran.all_logits; });
-  for (size_t first = 0; first < ran_.size(); first += kRows) {
-    const auto some = std::span(ran_).subspan(first, std::min(kRows, ran_.size() - first));
+  for (;;) {
+    std::erase_if(ran_, [](const Ran& ran) { return ran.over || !ran.all_logits; });
+    if (ran_.empty()) return;
     wanted_.clear();
-    for (const Ran& ran : some) wanted_.push_back(ran.last_row);
-    logits_.resize(some.size() * n_vocab);
+    std::array<Ran*, kRows> whose{};
+    for (Ran& ran : ran_)
+      for (int row = ran.done; row <= ran.active->draft.rows && wanted_.size() < kRows; ++row) {
+        whose[wanted_.size()] = &ran;
+        wanted_.push_back(ran.row + row);
+      }
+    logits_.resize(wanted_.size() * n_vocab);
     model_.decoder->logits(wanted_, logits_);
-    for (size_t i = 0; i < some.size(); ++i)
-      sample_row(*some[i].active, std::span(logits_).subspan(i * n_vocab, n_vocab));
+    for (size_t i = 0; i < wanted_.size(); ++i) {
+      if (whose[i]->over) continue;
+      sample_row(*whose[i]->active, std::span(logits_).subspan(i * n_vocab, n_vocab));
+      go_on(*whose[i]);
+    }
   }
 }
 
@@ -199,6 +229,7 @@ void Engine::tell_prompt(Active& active, int first_row, int position, int count)
 void Engine::take_token(Active& active, Token token, TokenLogprob* logprob) {
   ++active.usage.completion_tokens;
   ++tokens_out_;
+  judge_draft(active, token);
   if (model_.text.tokenizer->ends_generation(token) && !active.request.ignore_eos) {
     if (active.request.special) active.held += model_.text.tokenizer->bytes(token, true, false);
     return finish(active, Finish::kEnd);

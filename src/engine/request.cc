@@ -50,6 +50,7 @@ Result<void> check(const Request& request, int n_vocab, int context) {
     return fail(Code::kLimit, "the prompt has {} tokens, the context {}; use a larger --context or a shorter prompt",
                 request.prompt.size(), context);
   TRY(check_tokens("the prompt", request.prompt, n_vocab));
+  TRY(check_tokens("the prediction", request.prediction, n_vocab));
   for (const auto& [token, bias] : request.sampling.logit_bias) TRY(check_tokens("logit_bias", {&token, 1}, n_vocab));
   if (request.stop.size() > limits::kStopTexts)
     return fail(Code::kLimit, "{} stop texts, the limit is {}", request.stop.size(), limits::kStopTexts);

@@ -35,6 +35,10 @@ struct Request {
   std::shared_ptr<const Grammar> grammar{};  // the language the answer must be in; null: any text
   std::shared_ptr<const Adapter> adapter{};  // null: the model as it is
 
+  // What the answer will be, or much of it, as far as whoever asks can tell: drafts are copied from it. Changes no token.
+  std::vector<Token> prediction{};
+  int drafts_max = -1;  // drafted tokens in a step, at most, where the engine allows more; -1: as the engine is set
+
   // Instead of an answer, how likely each of these continuations of the prompt is (Piece::scores). Nothing is generated.
   std::vector<std::vector<Token>> candidates{};
 
@@ -58,6 +62,7 @@ std::string_view name(Finish finish);
 
 struct Usage {
   int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  int drafted_tokens = 0, accepted_tokens = 0;  // run as guesses, and those of them that became part of the answer
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
 };
 

@@ -165,8 +165,8 @@ Result<SequenceId> SequenceStore::fork(SequenceId id) {
 
 int SequenceStore::truncate(SequenceId id, int length) {
   Sequence& sequence = at(id);
-  if (length >= sequence.length) return sequence.length;
-  if (sequence.slot >= 0) {
+  length = std::min(length, sequence.length);
+  if (sequence.slot >= 0 && length < sequence.length) {
     while (!sequence.checkpoints.empty() && sequence.checkpoints.back().position > length) {
       free_slots_.push_back(sequence.checkpoints.back().slot);
       sequence.checkpoints.pop_back();

@@ -38,7 +38,7 @@ class SequenceStore {
   // A second sequence with the same content. Cost: nothing per full page; recurrent states are copied.
   Result<SequenceId> fork(SequenceId id);
   // Forgets positions from `length` on and returns the length reached: less than asked for where a recurrent layer has no
-  // checkpoint at that point; the caller runs the tokens in between again.
+  // checkpoint at that point; the caller runs the tokens in between again. Room that was reserved beyond is given back.
   int truncate(SequenceId id, int length);
   // State of layers [first, end) as bytes for import() into a store of the same model, KV type and range.
   // Format: header {magic, version, kv type, layers, length}, then per layer its pages, then recurrent states; little endian.

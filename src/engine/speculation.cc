@@ -1,0 +1,101 @@
+#include "engine/speculation.h"
+
+#include <algorithm>
+
+namespace hearth {
+
+std::string_view name(DraftSource source) { return source == DraftSource::kText ? "text" : "answers"; }
+
+size_t Acceptance::length_class(int match) {
+  constexpr std::array kUpTo{1, 2, 3, 4, 6, 9, 16};
+  static_assert(kUpTo.size() + 1 == kLengths);
+  return static_cast<size_t>(std::ranges::lower_bound(kUpTo, match) - kUpTo.begin());
+}
+
+double Acceptance::expected(int match) {
+  constexpr std::array<double, kLengths> kExpected{0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9};
+  return kExpected[length_class(match)];
+}
+
+void Acceptance::add(DraftSource source, int match, bool came_true) {
+  constexpr float kKept = 0.95f;  // of what was counted before
+  Count& count = counts_[static_cast<size_t>(source)][length_class(match)];
+  count.true_ones = kKept * count.true_ones + (came_true ? 1.0f : 0.0f);
+  count.all = kKept * count.all + 1.0f;
+}
+
+double Acceptance::chance(DraftSource source, int match, double expected) const {
+  constexpr double kWeight = 4;  // of what is expected
+  const Count& count = counts_[static_cast<size_t>(source)][length_class(match)];
+  return (static_cast<double>(count.true_ones) + kWeight * expected) / (static_cast<double>(count.all) + kWeight);
+}
+
+bool RowCosts::known(int rows) const {
+  constexpr uint64_t kForgotten = 1024;  // steps: by then contexts have grown, or others need the machine
+  const Cost& cost = costs_[static_cast<size_t>(rows)];
+  return cost.seconds > 0 && steps_ - cost.step <= kForgotten;
+}
+
+void RowCosts::add(int rows, double seconds) {
+  constexpr double kShorter = 0.3, kLonger = 0.05, kLongest = 1.5;  // weights, and what is cut off
+  ++steps_;
+  if (rows < 1 || rows > kRowsMax) return;
+  Cost& cost = costs_[static_cast<size_t>(rows)];
+  if (!known(rows))
+    cost.seconds = seconds;
+  else if (seconds < cost.seconds)
+    cost.seconds += kShorter * (seconds - cost.seconds);
+  else
+    cost.seconds += kLonger * (std::min(seconds, kLongest * cost.seconds) - cost.seconds);
+  cost.step = steps_;
+}
+
+double RowCosts::seconds(int rows) const {
+  constexpr double kPerRow = 0.3;  // of a step of one row, as long as nobody knows better
+  int below = rows, above = rows;
+  while (below >= 1 && !known(below)) --below;
+  while (above <= kRowsMax && !known(above)) ++above;
+  const auto guess = [](int n) { return 1 + kPerRow * (n - 1); };
+  const double low = below >= 1 ? costs_[static_cast<size_t>(below)].seconds : 0;
+  const double high = above <= kRowsMax ? costs_[static_cast<size_t>(above)].seconds : 0;
+  if (low == 0 && high == 0) return 0;
+  if (low == 0) return high * guess(rows) / guess(above);
+  if (high == 0) return low * guess(rows) / guess(below);
+  return above == below ? low : low + (high - low) * (rows - below) / (above - below);
+}
+
+void choose_drafts(std::span<const std::span<const double>> chances, const RowCosts& costs, int rows_max,
+                   std::span<int> counts) {
+  constexpr double kGainMin = 1.03;  // less is lost again in what is not measured
+  std::ranges::fill(counts, 0);
+  const int sequences = static_cast<int>(chances.size());
+  rows_max = std::min(rows_max, RowCosts::kRowsMax);
+  if (sequences == 0 || sequences >= rows_max || costs.seconds(sequences) == 0) return;
+
+  // Rows are added one by one, the likeliest first: `order` says whose.
+  std::array<int, RowCosts::kRowsMax> order{}, taken{};
+  std::array<double, RowCosts::kRowsMax> reached{};  // that all of a sequence's rows so far come true
+  std::ranges::fill(reached, 1.0);
+  double tokens = sequences, best_rate = kGainMin * sequences / costs.seconds(sequences);
+  int rows = sequences, best_rows = sequences;
+  for (; rows < rows_max; ++rows) {
+    int next = -1;
+    double chance = 0;
+    for (int i = 0; i < sequences; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const auto used = static_cast<size_t>(taken[at]);
+      if (used >= chances[at].size() || reached[at] * chances[at][used] <= chance) continue;
+      chance = reached[at] * chances[at][used];
+      next = i;
+    }
+    if (next < 0) break;
+    ++taken[static_cast<size_t>(next)];
+    reached[static_cast<size_t>(next)] = chance;
+    order[static_cast<size_t>(rows - sequences)] = next;
+    tokens += chance;
+    if (const double rate = tokens / costs.seconds(rows + 1); rate > best_rate) best_rate = rate, best_rows = rows + 1;
+  }
+  for (int i = 0; i < best_rows - sequences; ++i) ++counts[static_cast<size_t>(order[static_cast<size_t>(i)])];
+}
+
+}  // namespace hearth
