@@ -9,6 +9,7 @@ namespace hearth::cli {
 
 void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   declare_model_options(app, options.model);
+  declare_speculate_option(app, options.model);
   app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")
       ->check(CLI::Range(0, 1 << 24));
   app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest token")->capture_default_str();
@@ -36,15 +37,17 @@ void declare_answer_options(CLI::App& app, AnswerOptions& options) {
 
 Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   TRY(planned_kv_type(options.model.kv_type));  // before the model is loaded for nothing
+  const int most = TRY(drafts_max(options.model));
   TRY(check(options.sampling));
   if (!options.adapter_file.empty()) options.model.adapters = {"adapter=" + options.adapter_file};
   Model model = TRY(load(options.model));
   const Adapters adapters = TRY(load_adapters(options.model, model, false));
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
-  return Engine::create(
-      std::move(model),
-      {.parallel = 1, .kv_type = kv_type, .may_switch_precision = may_switch_precision(options.model)});
+  return Engine::create(std::move(model), {.parallel = 1,
+                                           .kv_type = kv_type,
+                                           .drafts_max = most,
+                                           .may_switch_precision = may_switch_precision(options.model)});
 }
 
 Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question) {
@@ -87,9 +90,12 @@ Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::
 std::string stats_line(const Usage& usage) {
   const int ran = usage.prompt_tokens - usage.cached_tokens;
   auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
-  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s",
+  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s{}",
                      usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds),
-                     usage.completion_tokens, rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds));
+                     usage.completion_tokens, rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds),
+                     usage.drafted_tokens == 0 ? ""
+                                               : fmt::format("; {} of {} guessed tokens came true",
+                                                             usage.accepted_tokens, usage.drafted_tokens));
 }
 
 }  // namespace hearth::cli

@@ -138,6 +138,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("--model", options->catalog.model.model, "For requests that name none: a name in the store, or a file")
       ->capture_default_str();
   declare_model_options(app, options->catalog.model);
+  declare_speculate_option(app, options->catalog.model);
   app.add_option("--parallel", options->catalog.engine.parallel, "Requests at once")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));

@@ -1,6 +1,7 @@
 #include "cli/model_options.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <chrono>
 
 #include "cli/progress_line.h"
@@ -39,6 +40,26 @@ void declare_adapter_option(CLI::App& app, ModelOptions& options) {
   app.add_option("--adapter", options.adapters,
                  "NAME=FILE: a LoRA adapter (GGUF) that requests may name; several times")
       ->allow_extra_args(false);
+}
+
+void declare_speculate_option(CLI::App& app, ModelOptions& options) {
+  app.add_option(
+         "--speculate", options.speculate,
+         fmt::format("Guess tokens from what stood there before and check several in one step; the answer is the "
+                     "same: auto (as many as pay), off, or 1 to {} always",
+                     kDraftMax))
+      ->capture_default_str();
+}
+
+Result<int> drafts_max(const ModelOptions& options) {
+  if (options.speculate == "auto") return -1;
+  if (options.speculate == "off") return 0;
+  int most = 0;
+  const char* end = options.speculate.data() + options.speculate.size();
+  const auto [rest, error] = std::from_chars(options.speculate.data(), end, most);
+  if (error != std::errc() || rest != end || most < 1 || most > kDraftMax)
+    return fail(Code::kInvalidArgument, "--speculate {}: want auto, off, or 1 to {}", options.speculate, kDraftMax);
+  return most;
 }
 
 std::string short_name(const ModelOptions& options) { return std::filesystem::path(options.model).filename().string(); }
@@ -140,6 +161,7 @@ Result<Adapters> load_adapters(const ModelOptions& options, const Model& model, 
 }
 
 Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOptions& engine) {
+  TRY(drafts_max(options));  // before a model is loaded for nothing
   const Store store = TRY(open_store());
   auto planned = [options, engine](const ModelSource& source) -> Result<int64_t> {
     const Checkpoint checkpoint = TRY(open_checkpoint(source.path));
@@ -161,6 +183,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     EngineOptions own = engine;
     own.model_digest = source.digest;
     own.may_switch_precision = may_switch_precision(options);
+    own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
     loaded->engine = TRY(Engine::create(std::move(model), own));
     const EngineStats stats = loaded->engine->stats();

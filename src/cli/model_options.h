@@ -23,6 +23,7 @@ struct ModelOptions {
   std::string kv_type = "f16", kv_gate = "on", precision = "8";
   std::string backend = "cpu";
   bool no_cache = false;
+  std::string speculate = "auto";
   std::vector<std::string> adapters{};  // "NAME=FILE"
 };
 
@@ -38,6 +39,10 @@ inline bool may_switch_precision(const ModelOptions& options) { return options.p
 Result<Model> load(const ModelOptions& options);
 // The KV type to run a loaded model with, measured first if it has to be (kv_gate.h), with progress on stderr.
 Result<KvType> kv_type_for(const Model& model, const ModelOptions& options);
+// Declares --speculate, for commands that answer.
+void declare_speculate_option(CLI::App& app, ModelOptions& options);
+// What it says, as EngineOptions::drafts_max.
+Result<int> drafts_max(const ModelOptions& options);
 // Declares --adapter.
 void declare_adapter_option(CLI::App& app, ModelOptions& options);
 // For which family of models each of --adapter is, by name.

@@ -35,7 +35,11 @@ void print_json(const Answer& answer, std::string_view model) {
       {"model", model},
       {"text", answer.text},
       {"finish", name(answer.finish)},
-      {"usage", {{"prompt_tokens", usage.prompt_tokens}, {"completion_tokens", usage.completion_tokens}}},
+      {"usage",
+       {{"prompt_tokens", usage.prompt_tokens},
+        {"completion_tokens", usage.completion_tokens},
+        {"drafted_tokens", usage.drafted_tokens},
+        {"accepted_tokens", usage.accepted_tokens}}},
       {"timing", {{"prefill_seconds", usage.prefill_seconds}, {"decode_seconds", usage.decode_seconds}}},
   };
   fmt::print("{}\n", boost::json::serialize(out));

@@ -174,6 +174,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
                  "Models to load now and keep: names in the store or files; others are loaded when asked for");
   declare_network(app, *options);
   declare_model_options(app, options->catalog.model);
+  declare_speculate_option(app, options->catalog.model);
   declare_adapter_option(app, options->catalog.model);
   app.add_option("--parallel", options->catalog.engine.parallel, "Sequences computed at once, per model")
       ->capture_default_str()

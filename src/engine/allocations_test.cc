@@ -82,7 +82,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Allocations, testing::Values("llama", "gemma3
 TEST(EngineAllocations, AnAnswerNeedsNoMorePerToken) {
   constexpr int kTokens = 160;
   auto engine = Engine::create(load_family("llama/model.gguf", 256, 2), {.parallel = 1}).value();
-  for (const float temperature : {0.0f, 0.8f}) {
+  for (const float temperature : {0.8f, 0.0f, 0.8f}) {
     Request request;
     request.prompt = {1, 2, 3};
     request.sampling.temperature = temperature;
@@ -94,7 +94,9 @@ TEST(EngineAllocations, AnAnswerNeedsNoMorePerToken) {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     const int64_t during = n_allocations - before;
     Piece rest = stream->next();
-    EXPECT_LT(during, kTokens / 4) << "some for text and tokens that wait to be read, at temperature " << temperature;
+    const bool first_ever = engine->stats().requests == 1;  // tables grow to what they will be
+    EXPECT_LT(during, first_ever ? kTokens / 2 : kTokens / 4)
+        << "some for text and tokens that wait to be read, at temperature " << temperature;
     while (!rest.done) rest = stream->next();
   }
 }

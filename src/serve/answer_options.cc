@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "base/limits.h"
+#include "engine/speculation.h"
 #include "serve/chat_request.h"
 
 namespace hearth::serve {
@@ -65,6 +66,18 @@ void read_lora(Fields& body, AnswerOptions& options) {
     if (const auto checked = item.check(); !checked) return body.wrong(checked.error());
     if (scale != 0) options.lora = static_cast<int>(*id);
   }
+}
+
+// What concerns guessed tokens: {"type": "content", "content": TEXT} of OpenAI, and llama-server's bound.
+void read_guesses(Fields& body, AnswerOptions& options) {
+  if (const auto most = body.integer("speculative.n_max", 0, INT32_MAX))
+    options.drafts_max = static_cast<int>(std::min<int64_t>(*most, kDraftMax));
+  const auto* given = body.object("prediction");
+  if (!given) return;
+  Fields fields(*given, body.path_of("prediction"));
+  fields.word("type", {"content"});
+  options.prediction = read_content(fields, "content");
+  if (const auto checked = fields.check(); !checked) body.wrong(checked.error());
 }
 
 // All the fields by which clients of several servers ask for a form of output; more than one is refused.
@@ -181,6 +194,7 @@ void read_scheduling(Fields& body, AnswerOptions& options) {
 
 void read_answer_options(Fields& body, AnswerOptions& options) {
   read_sampling(body, options);
+  read_guesses(body, options);
   read_scheduling(body, options);
   read_lora(body, options);
   for (const std::string_view name : {"n_predict", "max_tokens", "max_completion_tokens"})

@@ -134,6 +134,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
       usage.cached_tokens += piece.usage.cached_tokens;
     }
     usage.completion_tokens += piece.usage.completion_tokens;
+    usage.drafted_tokens += piece.usage.drafted_tokens;
+    usage.accepted_tokens += piece.usage.accepted_tokens;
     usage.queue_seconds = std::max(usage.queue_seconds, piece.usage.queue_seconds);
     usage.prefill_seconds = std::max(usage.prefill_seconds, piece.usage.prefill_seconds);
     usage.decode_seconds = std::max(usage.decode_seconds, piece.usage.decode_seconds);
@@ -274,6 +276,8 @@ Request engine_request(const RouteCall& call, const Acquired& acquired, const An
   request.request_class = std::max(options.request_class, call.identity.class_max);
   request.priority = options.priority;
   request.deadline_seconds = options.deadline_seconds;
+  request.drafts_max = options.drafts_max;
+  if (!options.prediction.empty()) request.prediction = acquired.text().tokenizer->encode(options.prediction, {});
   return request;
 }
 

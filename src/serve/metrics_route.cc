@@ -89,6 +89,20 @@ constexpr ModelMetric kModelMetrics[] = {
      [](const LoadedState& m, const EngineStats&) -> double { return m.holders; }},
 };
 
+// Guessed tokens, by what they were copied from.
+void write_drafts(Exposition& out, std::span<const LoadedState> models, std::span<const EngineStats> stats) {
+  const auto family = [&](std::string_view metric, std::string_view help, auto counts) {
+    out.family(metric, "counter", help);
+    for (size_t i = 0; i < models.size(); ++i)
+      for (size_t source = 0; source < kDraftSources.size(); ++source)
+        out.sample({{"model", models[i].model->name}, {"source", std::string(name(kDraftSources[source]))}},
+                   static_cast<double>((stats[i].*counts)[source]));
+  };
+  family("hearth_drafted_tokens_total", "Tokens that were guessed and run", &EngineStats::drafted_tokens);
+  family("hearth_accepted_draft_tokens_total", "Guessed tokens that became part of an answer",
+         &EngineStats::accepted_tokens);
+}
+
 void write_models(Exposition& out, Server& server) {
   const std::vector<LoadedState> models = server.catalog().loaded();
   std::vector<EngineStats> stats;
@@ -96,6 +110,7 @@ void write_models(Exposition& out, Server& server) {
     stats.push_back(each.model->engine ? each.model->engine->stats() : EngineStats{});
   out.family("hearth_model_info", "gauge", "Models in memory, their digest as a label");
   for (const LoadedState& each : models) out.sample({{"model", each.model->name}, {"digest", each.model->digest}}, 1);
+  write_drafts(out, models, stats);
   for (const bool vllm : {false, true}) {
     if (vllm && !server.options().vllm_metrics) break;
     for (const ModelMetric& metric : kModelMetrics) {

@@ -236,16 +236,18 @@ boost::json::object timings(const Usage& usage) {
   constexpr double kMs = 1e3;
   auto per = [](double a, double b) { return b > 0 ? a / b : 0.0; };
   const int ran = usage.prompt_tokens - usage.cached_tokens, made = usage.completion_tokens;
-  return {{"cache_n", usage.cached_tokens},
-          {"prompt_n", ran},
-          {"prompt_ms", usage.prefill_seconds * kMs},
-          {"prompt_per_token_ms", per(usage.prefill_seconds * kMs, ran)},
-          {"prompt_per_second", per(ran, usage.prefill_seconds)},
-          {"predicted_n", made},
-          {"predicted_ms", usage.decode_seconds * kMs},
-          {"predicted_per_token_ms", per(usage.decode_seconds * kMs, made)},
-          {"predicted_per_second", per(made, usage.decode_seconds)},
-          {"queue_ms", usage.queue_seconds * kMs}};
+  boost::json::object out{{"cache_n", usage.cached_tokens},
+                          {"prompt_n", ran},
+                          {"prompt_ms", usage.prefill_seconds * kMs},
+                          {"prompt_per_token_ms", per(usage.prefill_seconds * kMs, ran)},
+                          {"prompt_per_second", per(ran, usage.prefill_seconds)},
+                          {"predicted_n", made},
+                          {"predicted_ms", usage.decode_seconds * kMs},
+                          {"predicted_per_token_ms", per(usage.decode_seconds * kMs, made)},
+                          {"predicted_per_second", per(made, usage.decode_seconds)},
+                          {"queue_ms", usage.queue_seconds * kMs}};
+  if (usage.drafted_tokens > 0) out["draft_n"] = usage.drafted_tokens, out["draft_n_accepted"] = usage.accepted_tokens;
+  return out;
 }
 
 std::string_view openai_finish(Finish finish, bool called) {

@@ -35,6 +35,10 @@ boost::json::object model_status(const LoadedState& state) {
                {"position_bytes", stats.kv_position_bytes}};
   out["tokens"] = {
       {"prompt", stats.prompt_tokens}, {"cached", stats.cached_tokens}, {"generated", stats.completion_tokens}};
+  boost::json::object drafts;
+  for (size_t i = 0; i < kDraftSources.size(); ++i)
+    drafts[name(kDraftSources[i])] = {{"run", stats.drafted_tokens[i]}, {"accepted", stats.accepted_tokens[i]}};
+  out["drafts"] = std::move(drafts);
   return out;
 }
 
