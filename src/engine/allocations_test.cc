@@ -81,7 +81,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Allocations, testing::Values("llama", "gemma3
 
 TEST(EngineAllocations, AnAnswerNeedsNoMorePerToken) {
   constexpr int kTokens = 160;
-  auto engine = Engine::create(load_family("llama/model.gguf", 256, 2), {.parallel = 1}).value();
+  auto engine = Engine::create(load_family("llama/model.gguf", 256, 2), {.parallel = 1, .drafts_max = 7}).value();
   for (const float temperature : {0.8f, 0.0f, 0.8f}) {
     Request request;
     request.prompt = {1, 2, 3};
