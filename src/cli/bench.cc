@@ -1,5 +1,6 @@
 // Speed, measured as peers measure it, so that ratios compare: pp = a prompt of N tokens from nothing, tg = N single steps, each with
-// its most likely token, @D after D tokens of context, xB with B sequences at once (total rate).
+// its most likely token, @D after D tokens of context, xB with B sequences at once (total rate). rows M: steps of M rows of one
+// sequence, as they check guessed tokens; M times what one row gives would be rows that cost nothing.
 #include <CLI/CLI.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value_from.hpp>
@@ -23,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 struct BenchOptions {
   ModelOptions model;
   int prompt = 512, gen = 128, depth = 0, repeat = 3;
-  std::vector<int> batch{1};
+  std::vector<int> batch{1}, rows;
   bool json = false;
 };
 
@@ -79,8 +80,27 @@ class Bench {
     return {};
   }
 
+  // `steps` steps of `rows` rows of one sequence, all of which want output and all but one of which are taken back.
+  Result<void> check(SequenceId id, int rows, int steps) {
+    const auto n = static_cast<size_t>(rows);
+    std::vector<Token> tokens(n), best(n);
+    std::vector<float> best_logits(n);
+    std::vector<int32_t> wanted(n);
+    std::iota(wanted.begin(), wanted.end(), 0);
+    for (int step = 0; step < steps; ++step) {
+      for (Token& token : tokens) token = random_token();
+      TRY(store_.reserve(id, rows));
+      const SequenceRows sequence = store_.rows(id, 0, rows);
+      model_.decoder->run({.tokens = tokens, .sequences = {&sequence, 1}}, store_);
+      store_.advance(id, 1);
+      model_.decoder->most_likely(wanted, 1, best, best_logits);
+    }
+    return {};
+  }
+
   // Tokens per second of `steps` tokens for each of `n` sequences after `depth` tokens of context; steps 0: of a prompt.
-  Result<double> measure(int n, int depth, int prompt, int steps) {
+  // Of `rows` rows for one: all of them count.
+  Result<double> measure(int n, int depth, int prompt, int steps, int rows = 0) {
     std::vector<SequenceId> ids;
     for (int i = 0; i < n; ++i) ids.push_back(TRY(store_.open()));
     auto result = [&]() -> Result<double> {
@@ -88,10 +108,12 @@ class Bench {
       const auto begun = Clock::now();
       if (steps == 0)
         TRY(prefill(ids.front(), prompt, true));
+      else if (rows > 0)
+        TRY(check(ids.front(), rows, steps));
       else
         TRY(generate(ids, steps));
       const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
-      return (steps == 0 ? prompt : steps * n) / seconds;
+      return (steps == 0 ? prompt : steps * std::max(n, rows)) / seconds;
     }();
     for (const SequenceId id : ids) store_.release(id);
     return result;
@@ -126,7 +148,8 @@ void print_json(const BenchOptions& options, std::span<const Measured> results, 
 Result<void> bench(BenchOptions& options) {
   int n_most = 1;
   for (const int n : options.batch) n_most = std::max(n_most, n);
-  const int need = options.depth + std::max(options.prompt, options.gen);
+  constexpr int kRowsRoom = 32;  // for rows that are taken back
+  const int need = options.depth + std::max(options.prompt, options.gen) + (options.rows.empty() ? 0 : kRowsRoom);
   if (options.model.context == 0) options.model.context = need;
   keep_on(fast_cores(), options.model.n_threads);
   const auto begun = Clock::now();
@@ -139,10 +162,10 @@ Result<void> bench(BenchOptions& options) {
   Bench bench(model, *store);
   const std::string at = options.depth > 0 ? fmt::format("@{}", options.depth) : "";
   std::vector<Measured> results;
-  auto measure = [&](std::string test, int n, int prompt, int steps) -> Result<void> {
+  auto measure = [&](std::string test, int n, int prompt, int steps, int rows = 0) -> Result<void> {
     Measured measured{std::move(test), {}};
     for (int run = 0; run < options.repeat; ++run)
-      measured.tokens_per_second.push_back(TRY(bench.measure(n, options.depth, prompt, steps)));
+      measured.tokens_per_second.push_back(TRY(bench.measure(n, options.depth, prompt, steps, rows)));
     if (!options.json) fmt::print("{:16} {:10.2f} tokens/s\n", measured.test, measured.mean());
     std::fflush(stdout);
     results.push_back(std::move(measured));
@@ -154,6 +177,8 @@ Result<void> bench(BenchOptions& options) {
     if (options.gen > 0)
       TRY(measure(n == 1 ? fmt::format("tg{}{}", options.gen, at) : fmt::format("tg{}x{}{}", options.gen, n, at), n, 0,
                   options.gen));
+  for (const int rows : options.rows)
+    TRY(measure(fmt::format("rows{}{}", rows, at), 1, 0, std::max(1, options.gen), rows));
   if (options.json)
     print_json(options, results, model, load_seconds);
   else
@@ -180,6 +205,10 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("--batch", options->batch, "Sequences at once, for instance 1,2,4,8")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
+  app.add_option("--rows", options->rows,
+                 "Rows of one sequence in a step, for instance 1,2,4,8: what guessing tokens costs")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 32));
   app.add_option("--repeat", options->repeat, "Runs of each test")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_flag("--json", options->json,
                "Print JSON: {results: [{test, tokens_per_second}], peak_rss_bytes, load_seconds}");

@@ -157,6 +157,7 @@ TEST(Dialects, NumbersOutOfRangeAreTheClientsFault) {
                                "frequency_penalty",
                                "repetition_penalty",
                                "top_logprobs",
+                               "speculative.n_max",
                                "priority",
                                "deadline_ms",
                                "num_ctx",
@@ -178,6 +179,23 @@ TEST(Dialects, NumbersOutOfRangeAreTheClientsFault) {
             << given << ": " << error;
       }
     }
+}
+
+TEST(Dialects, WhatIsToBeGuessedIsRead) {
+  const auto chat = [](std::string_view fields) {
+    return read_openai_chat(json::parse(fmt::format(R"({{"messages":[{{"role":"user","content":"a"}}]{}}})", fields)));
+  };
+  EXPECT_EQ(chat("")->options.drafts_max, -1);
+  EXPECT_EQ(chat(R"(,"speculative.n_max":0)")->options.drafts_max, 0);
+  EXPECT_EQ(chat(R"(,"speculative.n_max":1000)")->options.drafts_max, 15);
+  EXPECT_EQ(chat(R"(,"prediction":{"type":"content","content":"abc"})")->options.prediction, "abc");
+  EXPECT_EQ(chat(R"(,"prediction":{"type":"content","content":[{"type":"text","text":"abc"}]})")->options.prediction,
+            "abc");
+  for (const char* wrong : {R"("abc")", R"({"type":"other","content":"a"})", R"({"type":"content","content":5})"}) {
+    const auto read = chat(fmt::format(R"(,"prediction":{})", wrong));
+    ASSERT_FALSE(read) << wrong;
+    EXPECT_TRUE(read.error().message.starts_with("prediction")) << read.error().message;
+  }
 }
 
 TEST(Dialects, OllamasFormIsRead) {

@@ -44,6 +44,25 @@ TEST(Run, SameSeedSameAnswerWhateverTheThreads) {
   EXPECT_NE(ask("8", "1"), answer);
 }
 
+TEST(Run, WhatIsGuessedChangesNoAnswer) {
+  auto ask = [](const std::string& speculate, const std::string& temperature) {
+    const auto result = hearth_program({"run", model(), "one, two, three, one, two, three, one, two", "--raw", "--json",
+                                        "--temperature", temperature, "--max-tokens", "40", "--speculate", speculate});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse_json(result.out).value();
+  };
+  for (const char* temperature : {"0", "0.8"}) {
+    const auto plain = ask("off", temperature);
+    EXPECT_EQ(plain.at("usage").at("drafted_tokens").to_number<int>(), 0);
+    for (const char* speculate : {"auto", "1", "7", "15"})
+      EXPECT_EQ(ask(speculate, temperature).at("text"), plain.at("text")) << speculate;
+  }
+  EXPECT_GT(ask("7", "0").at("usage").at("accepted_tokens").to_number<int>(), 10);
+  const auto wrong = hearth_program({"run", model(), "x", "--speculate", "16"});
+  EXPECT_NE(wrong.exit_code, 0);
+  EXPECT_NE(wrong.err.find("--speculate 16: want auto, off, or 1 to 15"), std::string::npos) << wrong.err;
+}
+
 TEST(Run, StopTextEndsTheAnswerAndIsNotPartOfIt) {
   const auto result = hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0",
                                       "--max-tokens", "20", "--stop", "s."});

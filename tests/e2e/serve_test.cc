@@ -203,11 +203,38 @@ TEST_F(ServeTest, AnAdapterIsKnownAndLoadsItsModelBeforeAnybodyAskedForThat) {
             text(adapted));
 }
 
+TEST_F(ServeTest, APredictedAnswerTakesFewerStepsAndIsTheSame) {
+  start({"--listen", "127.0.0.1:0", "--speculate", "4"});
+  const auto complete = [&](const std::string& more) {
+    const std::string body = R"({"prompt":"A","max_tokens":40,"temperature":1,"ignore_eos":true,"seed":3)" + more + "}";
+    RawClient client(port());
+    const std::string answer = client.ask(fmt::format(
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
+    EXPECT_EQ(status_of(answer), 200) << answer;
+    return boost::json::parse(answer.substr(answer.find("\r\n\r\n") + 4));
+  };
+  const boost::json::value plain = complete(R"(,"speculative.n_max":0)");
+  EXPECT_FALSE(plain.at("timings").as_object().contains("draft_n"));
+  const boost::json::value& text = plain.at("choices").at(0).at("text");
+  const boost::json::value predicted =
+      complete(R"(,"prediction":{"type":"content","content":)" + boost::json::serialize(text) + "}");
+  EXPECT_EQ(predicted.at("choices").at(0).at("text"), text);
+  const boost::json::value& timings = predicted.at("timings");
+  EXPECT_GT(timings.at("draft_n_accepted").to_number<int>(), 10);
+  EXPECT_GE(timings.at("draft_n").to_number<int>(), timings.at("draft_n_accepted").to_number<int>());
+  RawClient client(port());
+  const std::string metrics = client.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  for (const char* family : {"hearth_drafted_tokens_total", "hearth_accepted_draft_tokens_total"})
+    for (const char* source : {"text", "answers"})
+      EXPECT_TRUE(metrics.contains(fmt::format("{}{{model=\"model\",source=\"{}\"}}", family, source))) << metrics;
+}
+
 TEST_F(ServeTest, WhatCannotBeServedIsSaidAtOnce) {
   for (const auto& [arguments, said] :
        std::vector<std::pair<std::vector<std::string>, const char*>>{{{"--listen", "nonsense"}, "want HOST:PORT"},
                                                                      {{"--tls-cert", "only.pem"}, "belong together"},
                                                                      {{"absent-model"}, "absent-model"},
+                                                                     {{kModel, "--speculate", "99"}, "1 to 15"},
                                                                      {{kModel, "--memory", "1KiB"}, "may take 1024"},
                                                                      {{"--alias", "x"}, "ALIAS=MODEL"}}) {
     std::vector<std::string> all{HEARTH_PROGRAM, "serve", "--listen", "127.0.0.1:0"};
