@@ -44,10 +44,13 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   const Adapters adapters = TRY(load_adapters(options.model, model, false));
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
-  return Engine::create(std::move(model), {.parallel = 1,
-                                           .kv_type = kv_type,
-                                           .drafts_max = most,
-                                           .may_switch_precision = may_switch_precision(options.model)});
+  std::optional<Model> draft = TRY(load_draft(options.model, model));
+  return Engine::create(std::move(model),
+                        {.parallel = 1,
+                         .kv_type = kv_type,
+                         .drafts_max = most,
+                         .may_switch_precision = may_switch_precision(options.model)},
+                        std::move(draft));
 }
 
 Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question) {

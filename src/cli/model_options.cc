@@ -49,6 +49,8 @@ void declare_speculate_option(CLI::App& app, ModelOptions& options) {
                      "same: auto (as many as pay), off, or 1 to {} always",
                      kDraftMax))
       ->capture_default_str();
+  app.add_option("--draft", options.draft,
+                 "A smaller model of the same vocabulary that guesses what texts do not tell, where that pays");
 }
 
 Result<int> drafts_max(const ModelOptions& options) {
@@ -89,9 +91,9 @@ std::function<void(uint64_t, uint64_t)> progress(std::string label) {
 constexpr int kAdapterRankMax = 256;
 
 Result<Model> load_path(const ModelOptions& options, const Store& store, const std::filesystem::path& path,
-                        const std::string& label) {
+                        const std::string& label, std::shared_ptr<Backend> backend = nullptr) {
   const int n_threads = options.n_threads > 0 ? options.n_threads : TRY(thread_count_from_environment());
-  std::unique_ptr<Backend> backend = TRY(make_backend(options));
+  if (!backend) backend = TRY(make_backend(options));
   const auto cache = options.no_cache ? std::nullopt : open_cache(store);
   return load_model(path, std::move(backend),
                     {.context = options.context,
@@ -110,6 +112,19 @@ Result<Model> load(const ModelOptions& options) {
   const Store store = TRY(open_store());
   const std::filesystem::path path = TRY(model_path(store, options.model));
   return load_path(options, store, path, short_name(options));
+}
+
+Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model) {
+  if (options.draft.empty()) return std::nullopt;
+  const Store store = TRY(open_store());
+  const std::filesystem::path path = TRY(model_path(store, options.draft));
+  ModelOptions own = options;
+  own.context = model.decoder->context();
+  own.adapters.clear();
+  own.precision = "8";
+  auto draft = load_path(own, store, path, path.filename().string(), model.backend);
+  if (!draft) return within("--draft", draft.error());
+  return std::optional(std::move(*draft));
 }
 
 namespace {
@@ -185,7 +200,9 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.may_switch_precision = may_switch_precision(options);
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
-    loaded->engine = TRY(Engine::create(std::move(model), own));
+    std::optional<Model> draft = TRY(load_draft(options, model));
+    loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));
+    loaded->memory_bytes += loaded->engine->draft_bytes();
     const EngineStats stats = loaded->engine->stats();
     loaded->memory_bytes +=
         loaded->engine->model().decoder->weight_bytes() + stats.kv_positions_max * stats.kv_position_bytes;

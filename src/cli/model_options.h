@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct ModelOptions {
   std::string kv_type = "f16", kv_gate = "on", precision = "8";
   std::string backend = "cpu";
   bool no_cache = false;
-  std::string speculate = "auto";
+  std::string speculate = "auto", draft;
   std::vector<std::string> adapters{};  // "NAME=FILE"
 };
 
@@ -39,8 +40,10 @@ inline bool may_switch_precision(const ModelOptions& options) { return options.p
 Result<Model> load(const ModelOptions& options);
 // The KV type to run a loaded model with, measured first if it has to be (kv_gate.h), with progress on stderr.
 Result<KvType> kv_type_for(const Model& model, const ModelOptions& options);
-// Declares --speculate, for commands that answer.
+// Declares --speculate and --draft, for commands that answer.
 void declare_speculate_option(CLI::App& app, ModelOptions& options);
+// The model of --draft, on the backend of the one it drafts for and with its context; nothing if there is none.
+Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model);
 // What it says, as EngineOptions::drafts_max.
 Result<int> drafts_max(const ModelOptions& options);
 // Declares --adapter.

@@ -17,7 +17,7 @@ constexpr int kSpareSequences = 16;
 Engine::Engine(Model model, const EngineOptions& options)
     : model_(std::move(model)), options_(options), precision_(model_.decoder->precision()) {}
 
-Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions& options) {
+Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions& options, std::optional<Model> draft) {
   constexpr int kParallelMax = 256;
   if (options.parallel < 1 || options.parallel > kParallelMax)
     return fail(Code::kInvalidArgument, "{} sequences at once; use 1 to {}", options.parallel, kParallelMax);
@@ -35,6 +35,7 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
                                 {.kv_type = options.kv_type,
                                  .positions_max = static_cast<int>(positions),
                                  .sequences_max = 2 * options.parallel + options.kept_max + kSpareSequences}));
+  if (draft) engine->draft_model_ = TRY(DraftModel::create(std::move(*draft), engine->model_));
   engine->publish_stats(0);
   engine->thread_ = std::jthread([raw = engine.get()](std::stop_token stop) { raw->work(std::move(stop)); });
   return engine;
@@ -128,7 +129,7 @@ void Engine::work(std::stop_token stop) {
 // Of `tokens` tokens for all its sequences.
 void Engine::measure_step(double took, uint64_t tokens) {
   if (prompt_rows_ == 0 && decode_rows_ > 0) {
-    row_costs_.add(decode_rows_, took);
+    row_costs_.add(decode_rows_, took - guessing_seconds_);
     if (tokens > rows_.size()) took *= static_cast<double>(rows_.size()) / static_cast<double>(tokens);
   }
   pace_.add(prompt_rows_, decode_rows_, took);

@@ -9,12 +9,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/result.h"
 #include "engine/draft_index.h"
+#include "engine/draft_model.h"
 #include "engine/request.h"
 #include "engine/schedule.h"
 #include "engine/speculation.h"
@@ -56,8 +58,10 @@ struct EngineStats {
 
 class Engine {
  public:
-  // Takes over the model. KV room for `parallel` full contexts is reserved (and taken as it fills).
-  static Result<std::unique_ptr<Engine>> create(Model model, const EngineOptions& options);
+  // Takes over the model. KV room for `parallel` full contexts is reserved (and taken as it fills). `draft`: a smaller model on the same
+  // backend to guess with (draft_model.h), while no more than one sequence generates.
+  static Result<std::unique_ptr<Engine>> create(Model model, const EngineOptions& options,
+                                                std::optional<Model> draft = {});
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -72,6 +76,8 @@ class Engine {
   Result<void> set_precision(std::vector<int> bits);
 
   [[nodiscard]] const Model& model() const { return model_; }
+  // Of the draft model, with its state; 0 without one.
+  [[nodiscard]] int64_t draft_bytes() const { return draft_model_ ? draft_model_->memory_bytes() : 0; }
   [[nodiscard]] EngineStats stats() const;
 
  private:
@@ -152,6 +158,10 @@ class Engine {
   // engine_drafts.cc
   void find_drafts();
   void find_draft(Active& active);
+  [[nodiscard]] int drafts_allowed(const Active& active) const;
+  bool add_to_draft(Active& active, Token token, int match);
+  [[nodiscard]] double chance_of(const Active& active, DraftSource source, int match) const;
+  void guess_by_model(Active& active, int most);
   void judge_draft(Active& active, Token token);
   bool next_row_counts(Active& active, int row);
   [[nodiscard]] const DraftIndex* answers_of(const std::string& tenant) const;
@@ -185,7 +195,10 @@ class Engine {
   size_t turn_ = 0;
   Pace pace_;
   RowCosts row_costs_;
-  Acceptance acceptance_;         // of all drafts
+  Acceptance acceptance_;  // of all drafts
+  std::unique_ptr<DraftModel> draft_model_;
+  int steps_unguessed_ = 0;       // since the draft model was asked last
+  double guessing_seconds_ = 0;   // of the step, that the draft model took
   std::vector<Answers> answers_;  // least recently used first
   std::array<uint64_t, kDraftSources.size()> drafted_{}, accepted_{};
   // Of one step; kept, so that a step allocates nothing.

@@ -16,11 +16,11 @@ inline double seconds(EngineClock::duration duration) { return std::chrono::dura
 // Guessed next tokens of a sequence, in one step.
 struct Draft {
   DraftSource source = DraftSource::kText;
-  int match = 0;   // tokens before it that speak for it
   int length = 0;  // tokens; none after one that did not come true
   int rows = 0;    // of them run in this step
   int taken = 0;   // that came true
   std::array<Token, kDraftMax> tokens{};
+  std::array<int, kDraftMax> matches{};  // how many tokens before each speak for it
   std::array<double, kDraftMax> chances{};
 };
 

@@ -6,6 +6,7 @@
 
 #include "engine/engine.h"
 #include "model/golden_models.h"
+#include "support/test_folder.h"
 #include "text/grammar.h"
 
 namespace hearth {
@@ -13,13 +14,19 @@ namespace {
 
 constexpr int kContext = 256;
 
-std::unique_ptr<Engine> make_engine(const std::string& family, EngineOptions options, int n_threads = 2) {
-  auto backend = create_backend("cpu", {.n_threads = n_threads, .isa = {}}).value();
+Model load(const std::string& family, std::shared_ptr<Backend> backend, int context = kContext) {
   const std::filesystem::path folder = kGoldenFolder / family, file = folder / "model.gguf";
-  Model model = load_model(std::filesystem::exists(file) ? file : folder, std::move(backend),
-                           {.context = kContext, .rows_max = 0, .progress = {}})
-                    .value();
-  return Engine::create(std::move(model), options).value();
+  return load_model(std::filesystem::exists(file) ? file : folder, std::move(backend),
+                    {.context = context, .rows_max = 0, .progress = {}})
+      .value();
+}
+
+std::shared_ptr<Backend> make_backend(int n_threads = 2) {
+  return create_backend("cpu", {.n_threads = n_threads, .isa = {}}).value();
+}
+
+std::unique_ptr<Engine> make_engine(const std::string& family, EngineOptions options, int n_threads = 2) {
+  return Engine::create(load(family, make_backend(n_threads)), options).value();
 }
 
 struct Told {
@@ -196,13 +203,55 @@ TEST(EngineSpeculation, EarlierAnswersAreGuessedFromButNotAcrossTenants) {
   EXPECT_GT(from_answers(), before + 20);
 }
 
+// One that says the same as the model, and one that says something else.
+TEST(EngineSpeculation, ADraftModelChangesNoToken) {
+  const auto plain = make_engine("llama", {.drafts_max = 0});
+  const std::vector<Request> all = requests(*plain);
+  for (const std::string family : {"llama", "llama-linear"})
+    for (const int drafts_max : {-1, 4}) {
+      Model model = load("llama", make_backend());
+      Model draft = load(family, model.backend);
+      const auto engine = Engine::create(std::move(model), {.drafts_max = drafts_max}, std::move(draft)).value();
+      for (size_t i = 0; i < all.size(); ++i)
+        EXPECT_EQ(read(*engine->submit(all[i]).value()), read(*plain->submit(all[i]).value()))
+            << family << ", request " << i;
+      const EngineStats stats = engine->stats();
+      const auto model_source = static_cast<size_t>(DraftSource::kModel);
+      const uint64_t drafted = stats.drafted_tokens[model_source], accepted = stats.accepted_tokens[model_source];
+      if (drafts_max < 0) continue;  // whether it pays is the machine's business
+      EXPECT_GT(drafted, 100u);
+      if (family == "llama")
+        EXPECT_GT(accepted, drafted / 2) << "drawn tokens are guessed with the same draws";
+      else
+        EXPECT_LT(accepted, drafted / 2);
+    }
+}
+
+TEST(EngineSpeculation, DraftModelsThatCannotDraftAreRefused) {
+  const auto refused = [](Model draft) {
+    Model model = load("llama", make_backend());
+    return message(Engine::create(std::move(model), {}, std::move(draft)));
+  };
+  EXPECT_NE(refused(load("llama", make_backend(), 100)).find("context is 100"), std::string::npos);
+  EXPECT_NE(refused(load("lfm2", make_backend())).find("recurrent"), std::string::npos);
+  // The same model, but one of its tokens is called otherwise.
+  const TestFolder folder;
+  for (const char* file : {"config.json", "model.safetensors"})
+    std::filesystem::copy_file(kGoldenFolder / "llama" / file, folder.path() / file);
+  std::string tokenizer = golden_text(kGoldenFolder / "llama/tokenizer.json");
+  const size_t at = tokenizer.find("\"Q\":");
+  ASSERT_NE(at, std::string::npos);
+  std::ofstream(folder.path() / "tokenizer.json") << tokenizer.replace(at, 3, "\"q\"");
+  const std::string other =
+      refused(load_model(folder.path(), make_backend(), {.context = kContext, .rows_max = 0, .progress = {}}).value());
+  EXPECT_NE(other.find("another vocabulary"), std::string::npos) << other;
+  EXPECT_NE(other.find("is \"q\" and \"Q\""), std::string::npos) << other;
+}
+
 TEST(EngineSpeculation, OptionsAreChecked) {
   for (const int drafts_max : {-2, kDraftMax + 1}) {
-    auto backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
-    Model model = load_model(kGoldenFolder / "llama/model.gguf", std::move(backend),
-                             {.context = kContext, .rows_max = 0, .progress = {}})
-                      .value();
-    EXPECT_EQ(Engine::create(std::move(model), {.drafts_max = drafts_max}).error().code, Code::kInvalidArgument);
+    EXPECT_EQ(Engine::create(load("llama", make_backend()), {.drafts_max = drafts_max}).error().code,
+              Code::kInvalidArgument);
   }
   const auto engine = make_engine("llama", {});
   Request request;

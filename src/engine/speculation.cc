@@ -3,8 +3,37 @@
 #include <algorithm>
 
 namespace hearth {
+namespace {
 
-std::string_view name(DraftSource source) { return source == DraftSource::kText ? "text" : "answers"; }
+constexpr double kGainMin = 1.03;  // less is lost again in what is not measured
+
+}  // namespace
+
+std::string_view name(DraftSource source) {
+  constexpr std::array<std::string_view, kDraftSources.size()> kNames{"text", "answers", "model"};
+  return kNames[static_cast<size_t>(source)];
+}
+
+int match_of(double probability) {
+  constexpr std::array kFrom{0.3, 0.5, 0.7, 0.8, 0.9, 0.97};
+  constexpr std::array kMatches{2, 3, 4, 6, 9, 16, 32};
+  return kMatches[static_cast<size_t>(std::ranges::upper_bound(kFrom, probability) - kFrom.begin())];
+}
+
+GuessPlan plan_guesses(std::span<const double> chances, double guess_seconds, const RowCosts& costs) {
+  const double one = costs.seconds(1);
+  if (one == 0) return {};
+  GuessPlan plan{.count = 0, .rate = 1 / one};
+  double tokens = 1, reached = 1, best = kGainMin / one;
+  const int most = std::min(static_cast<int>(chances.size()), RowCosts::kRowsMax - 1);
+  for (int count = 1; count <= most; ++count) {
+    reached *= chances[static_cast<size_t>(count) - 1];
+    tokens += reached;
+    const double rate = tokens / (costs.seconds(1 + count) + count * guess_seconds);
+    if (rate > best) best = rate, plan = {.count = count, .rate = rate};
+  }
+  return plan;
+}
 
 size_t Acceptance::length_class(int match) {
   constexpr std::array kUpTo{1, 2, 3, 4, 6, 9, 16};
@@ -66,7 +95,6 @@ double RowCosts::seconds(int rows) const {
 
 void choose_drafts(std::span<const std::span<const double>> chances, const RowCosts& costs, int rows_max,
                    std::span<int> counts) {
-  constexpr double kGainMin = 1.03;  // less is lost again in what is not measured
   std::ranges::fill(counts, 0);
   const int sequences = static_cast<int>(chances.size());
   rows_max = std::min(rows_max, RowCosts::kRowsMax);

@@ -13,9 +13,9 @@ namespace hearth {
 
 inline constexpr int kDraftMax = 15;  // tokens of one draft
 
-// What a draft was copied from.
-enum class DraftSource : uint8_t { kText, kAnswers };  // prompt and answer so far; earlier answers to the same tenant
-inline constexpr std::array kDraftSources{DraftSource::kText, DraftSource::kAnswers};
+// Prompt and answer so far; earlier answers to the same tenant; what a smaller model says.
+enum class DraftSource : uint8_t { kText, kAnswers, kModel };
+inline constexpr std::array kDraftSources{DraftSource::kText, DraftSource::kAnswers, DraftSource::kModel};
 std::string_view name(DraftSource source);
 
 // How often drafted tokens came true, by source and by how many tokens before them speak for them. The newest count most.
@@ -54,6 +54,17 @@ class RowCosts {
   std::array<Cost, kRowsMax + 1> costs_{};
   uint64_t steps_ = 0;
 };
+
+// For a guess of a model that holds it to be so likely, in the place of a match's length: at least 2.
+int match_of(double probability);
+
+// How many of a sequence's tokens to guess, where a guess takes time itself: for the most tokens per second of a step that runs it
+// alone. chances: as in choose_drafts.
+struct GuessPlan {
+  int count = 0;
+  double rate = 0;  // tokens per second then; of none, a single row's
+};
+GuessPlan plan_guesses(std::span<const double> chances, double guess_seconds, const RowCosts& costs);
 
 // How many drafted tokens of each sequence to run in a step that runs a row for each anyway, so that the most tokens per second are to
 // be expected. chances[i]: of sequence i's tokens one after the other, each if those before it came true. No more than `rows_max`

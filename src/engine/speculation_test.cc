@@ -97,6 +97,32 @@ TEST(ChooseDrafts, IsTheBestOfAll) {
   }
 }
 
+TEST(PlanGuesses, WeighsWhatAGuessTakes) {
+  const RowCosts costs = costs_of({10, 11, 12, 13, 14, 15, 16, 17});
+  const auto plan = [&](double chance, double guess_seconds, size_t most = 7) {
+    return plan_guesses(std::vector<double>(most, chance), guess_seconds, costs);
+  };
+  EXPECT_EQ(plan(1, 0).count, 7);
+  EXPECT_NEAR(plan(1, 0).rate, 8.0 / 17, 1e-12);
+  EXPECT_EQ(plan(1, 0, 3).count, 3);
+  EXPECT_EQ(plan(0.8, 20).count, 0) << "a guess that takes longer than a step";
+  EXPECT_NEAR(plan(0.8, 20).rate, 0.1, 1e-12);
+  EXPECT_EQ(plan(0.05, 1).count, 0);
+  EXPECT_GT(plan(0.8, 1).count, plan(0.8, 4).count);
+  EXPECT_GT(plan(0.8, 4).count, 0);
+  EXPECT_EQ(plan_guesses(std::vector<double>(3, 1.0), 0, RowCosts()).count, 0) << "nothing was measured yet";
+}
+
+TEST(PlanGuesses, ALikelierGuessSpeaksForMore) {
+  int before = 2;
+  for (int percent = 0; percent <= 100; ++percent) {
+    const int match = match_of(percent / 100.0);
+    EXPECT_GE(match, before) << percent;
+    before = match;
+  }
+  EXPECT_EQ(before, 32);
+}
+
 TEST(RowCosts, LieOnLinesBetweenWhatWasMeasured) {
   RowCosts costs;
   EXPECT_EQ(costs.seconds(1), 0);

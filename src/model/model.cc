@@ -84,7 +84,7 @@ Result<void> complete(Model& model, const DecoderOptions& options) {
 
 }  // namespace
 
-Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend,
+Result<Model> load_model(const std::filesystem::path& path, std::shared_ptr<Backend> backend,
                          const DecoderOptions& options, const PackOptions& packs) {
   Model model;
   model.backend = std::move(backend);

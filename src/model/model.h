@@ -26,7 +26,7 @@ Result<TextSide> load_text(const Checkpoint& checkpoint);
 struct Model {
   std::unique_ptr<Checkpoint> checkpoint;
   TextSide text;
-  std::unique_ptr<Backend> backend;
+  std::shared_ptr<Backend> backend;  // of a draft model, the same as that of the model it drafts for
   std::unique_ptr<Decoder> decoder;
 };
 // Where a model is kept once it was laid out (pack.h), so that the next time it is only mapped.
@@ -37,7 +37,7 @@ struct PackOptions {
 };
 // `path`: a GGUF file, a folder with safetensors, or a pack. Where no pack can be kept (a disk full or read-only) a warning is
 // logged and the model laid out in memory; a damaged pack in the cache is made anew.
-Result<Model> load_model(const std::filesystem::path& path, std::unique_ptr<Backend> backend,
+Result<Model> load_model(const std::filesystem::path& path, std::shared_ptr<Backend> backend,
                          const DecoderOptions& options, const PackOptions& packs = {});
 
 // The files a model consists of, found by names alone: one GGUF or all parts of a split one, or what a folder's model is read
