@@ -44,7 +44,7 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   const Adapters adapters = TRY(load_adapters(options.model, model, false));
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
-  std::optional<Model> draft = TRY(load_draft(options.model, model));
+  std::optional<Model> draft = TRY(load_draft(options.model, model, false));
   return Engine::create(std::move(model),
                         {.parallel = 1,
                          .kv_type = kv_type,

@@ -114,7 +114,7 @@ Result<Model> load(const ModelOptions& options) {
   return load_path(options, store, path, short_name(options));
 }
 
-Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model) {
+Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model, bool skip_others) {
   if (options.draft.empty()) return std::nullopt;
   const Store store = TRY(open_store());
   const std::filesystem::path path = TRY(model_path(store, options.draft));
@@ -124,7 +124,11 @@ Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model
   own.precision = "8";
   auto draft = load_path(own, store, path, path.filename().string(), model.backend);
   if (!draft) return within("--draft", draft.error());
-  return std::optional(std::move(*draft));
+  const auto fits = DraftModel::check_fits(*draft, model);
+  if (fits) return std::optional(std::move(*draft));
+  if (!skip_others) return within("--draft", fits.error());
+  LOG(kWarning, "{} is run without --draft: {}", model.checkpoint->path().filename().string(), fits.error().message);
+  return std::nullopt;
 }
 
 namespace {
@@ -200,7 +204,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.may_switch_precision = may_switch_precision(options);
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
-    std::optional<Model> draft = TRY(load_draft(options, model));
+    std::optional<Model> draft = TRY(load_draft(options, model, true));
     loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));
     loaded->memory_bytes += loaded->engine->draft_bytes();
     const EngineStats stats = loaded->engine->stats();

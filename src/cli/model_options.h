@@ -42,8 +42,9 @@ Result<Model> load(const ModelOptions& options);
 Result<KvType> kv_type_for(const Model& model, const ModelOptions& options);
 // Declares --speculate and --draft, for commands that answer.
 void declare_speculate_option(CLI::App& app, ModelOptions& options);
-// The model of --draft, on the backend of the one it drafts for and with its context; nothing if there is none.
-Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model);
+// The model of --draft, on the backend of the one it drafts for and with its context; nothing if there is none. With `skip_others` one
+// that does not fit is left out, with a warning in the log.
+Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model, bool skip_others);
 // What it says, as EngineOptions::drafts_max.
 Result<int> drafts_max(const ModelOptions& options);
 // Declares --adapter.

@@ -30,17 +30,22 @@ Result<void> check_same_vocabulary(const Model& draft, const Model& target) {
 
 }  // namespace
 
-Result<std::unique_ptr<DraftModel>> DraftModel::create(Model model, const Model& target) {
-  TRY(check_same_vocabulary(model, target));
-  const Decoder& decoder = *model.decoder;
+Result<void> DraftModel::check_fits(const Model& draft, const Model& target) {
+  TRY(check_same_vocabulary(draft, target));
+  const Decoder& decoder = *draft.decoder;
   if (decoder.context() < target.decoder->context())
     return fail(Code::kInvalidArgument, "the draft model's context is {}, the model's {}; use a smaller --context",
                 decoder.context(), target.decoder->context());
-  auto store =
-      TRY(SequenceStore::create(*model.backend, decoder.config(),
-                                {.kv_type = KvType::kF16, .positions_max = decoder.context(), .sequences_max = 1}));
-  if (store->state_stride() > 0)
+  if (std::ranges::any_of(decoder.config().layers, [](const auto& layer) { return layer.mixer != Mixer::kAttention; }))
     return fail(Code::kInvalidArgument, "the draft model has recurrent layers, which could not take back a guess");
+  return {};
+}
+
+Result<std::unique_ptr<DraftModel>> DraftModel::create(Model model, const Model& target) {
+  TRY(check_fits(model, target));
+  auto store = TRY(
+      SequenceStore::create(*model.backend, model.decoder->config(),
+                            {.kv_type = KvType::kF16, .positions_max = model.decoder->context(), .sequences_max = 1}));
   std::unique_ptr<DraftModel> made(new DraftModel(std::move(model)));
   made->sequence_ = TRY(store->open());
   made->store_ = std::move(store);

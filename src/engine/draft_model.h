@@ -20,6 +20,7 @@ class DraftModel {
  public:
   // kInvalidArgument if its vocabulary differs from the target's (with the first token that does), if it has recurrent layers, which
   // could not take back a guess, or a shorter context.
+  static Result<void> check_fits(const Model& draft, const Model& target);
   static Result<std::unique_ptr<DraftModel>> create(Model model, const Model& target);
 
   // Guesses what follows `text`, token by token, up to out.size() or until `keep_on`, asked after each with how likely the draft model
