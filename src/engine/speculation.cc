@@ -100,11 +100,14 @@ void choose_drafts(std::span<const std::span<const double>> chances, const RowCo
   rows_max = std::min(rows_max, RowCosts::kRowsMax);
   if (sequences == 0 || sequences >= rows_max || costs.seconds(sequences) == 0) return;
 
-  // Rows are added one by one, the likeliest first: `order` says whose.
+  // Rows are added one by one, the likeliest first: `order` says whose. What counts is the best of the steps on this way.
+  constexpr double kSlowest = 1.1;  // of a sequence's own time for a token, without and with
   std::array<int, RowCosts::kRowsMax> order{}, taken{};
-  std::array<double, RowCosts::kRowsMax> reached{};  // that all of a sequence's rows so far come true
+  std::array<double, RowCosts::kRowsMax> reached{}, expected{};  // that all of a sequence's rows come true; its tokens
   std::ranges::fill(reached, 1.0);
-  double tokens = sequences, best_rate = kGainMin * sequences / costs.seconds(sequences);
+  std::ranges::fill(expected, 1.0);
+  const double without = costs.seconds(sequences);
+  double tokens = sequences, best_rate = kGainMin * sequences / without;
   int rows = sequences, best_rows = sequences;
   for (; rows < rows_max; ++rows) {
     int next = -1;
@@ -117,11 +120,15 @@ void choose_drafts(std::span<const std::span<const double>> chances, const RowCo
       next = i;
     }
     if (next < 0) break;
-    ++taken[static_cast<size_t>(next)];
-    reached[static_cast<size_t>(next)] = chance;
-    order[static_cast<size_t>(rows - sequences)] = next;
+    const auto at = static_cast<size_t>(next);
+    ++taken[at];
+    reached[at] = chance;
+    expected[at] += chance;
     tokens += chance;
-    if (const double rate = tokens / costs.seconds(rows + 1); rate > best_rate) best_rate = rate, best_rows = rows + 1;
+    order[static_cast<size_t>(rows - sequences)] = next;
+    const double seconds = costs.seconds(rows + 1), rate = tokens / seconds;
+    const double fewest = *std::min_element(expected.begin(), expected.begin() + sequences);
+    if (rate > best_rate && seconds <= kSlowest * fewest * without) best_rate = rate, best_rows = rows + 1;
   }
   for (int i = 0; i < best_rows - sequences; ++i) ++counts[static_cast<size_t>(order[static_cast<size_t>(i)])];
 }

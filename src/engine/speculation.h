@@ -67,7 +67,7 @@ struct GuessPlan {
 GuessPlan plan_guesses(std::span<const double> chances, double guess_seconds, const RowCosts& costs);
 
 // How many drafted tokens of each sequence to run in a step that runs a row for each anyway, so that the most tokens per second are to
-// be expected. chances[i]: of sequence i's tokens one after the other, each if those before it came true. No more than `rows_max`
+// be expected; but nobody gets a tenth fewer than without, for the sake of another's. chances[i]: of sequence i's tokens one after the other, each if those before it came true. No more than `rows_max`
 // rows in all. Writes counts, one per sequence. Cost: rows times sequences.
 void choose_drafts(std::span<const std::span<const double>> chances, const RowCosts& costs, int rows_max,
                    std::span<int> counts);
