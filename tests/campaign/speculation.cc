@@ -12,6 +12,8 @@
 namespace hearth {
 namespace {
 
+constexpr int kContext = 256;
+
 struct Answers {
   std::vector<std::vector<Token>> tokens;
   uint64_t drafted = 0, accepted = 0;
@@ -19,7 +21,7 @@ struct Answers {
 
 Result<Answers> answer_all(const char* path, int n_threads, int drafts_max, std::span<const Request> requests) {
   auto backend = TRY(create_backend("cpu", {.n_threads = n_threads, .isa = {}}));
-  Model model = TRY(load_model(path, std::move(backend), {.context = 512, .rows_max = 0, .progress = {}}));
+  Model model = TRY(load_model(path, std::move(backend), {.context = kContext, .rows_max = 0, .progress = {}}));
   const auto engine = TRY(Engine::create(
       std::move(model), {.parallel = 4, .queue_max = static_cast<int>(requests.size()), .drafts_max = drafts_max}));
   std::vector<std::unique_ptr<Stream>> streams;
@@ -39,12 +41,12 @@ Result<Answers> answer_all(const char* path, int n_threads, int drafts_max, std:
   return answers;
 }
 
-// Stretches of 8 to 200 tokens from all over the text, each once greedy and once drawn.
+// Stretches of 8 to 120 tokens from all over the text, each once greedy and once drawn.
 Result<std::vector<Request>> requests_from(const char* path, const std::string& text, int prompts, int tokens) {
   auto backend = TRY(create_backend("cpu", {.n_threads = 1, .isa = {}}));
-  const Model model = TRY(load_model(path, std::move(backend), {.context = 512, .rows_max = 0, .progress = {}}));
+  const Model model = TRY(load_model(path, std::move(backend), {.context = kContext, .rows_max = 0, .progress = {}}));
   const std::vector<Token> all = encode_prompt(*model.text.tokenizer, text);
-  constexpr uint64_t kShortest = 8, kLongest = 200;
+  constexpr uint64_t kShortest = 8, kLongest = 120;
   if (all.size() <= kLongest) return fail(Code::kInvalidArgument, "the text has {} tokens, too few", all.size());
   std::vector<Request> requests;
   for (int i = 0; i < prompts; ++i) {
