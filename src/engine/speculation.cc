@@ -59,10 +59,10 @@ double Acceptance::chance(DraftSource source, int match, double expected) const 
   return (static_cast<double>(count.true_ones) + kWeight * expected) / (static_cast<double>(count.all) + kWeight);
 }
 
-bool RowCosts::known(int rows) const {
+bool RowCosts::known(int rows, int times) const {
   constexpr uint64_t kForgotten = 1024;  // steps: by then contexts have grown, or others need the machine
   const Cost& cost = costs_[static_cast<size_t>(rows)];
-  return cost.seconds > 0 && steps_ - cost.step <= kForgotten;
+  return cost.times >= times && steps_ - cost.step <= kForgotten;
 }
 
 void RowCosts::add(int rows, double seconds) {
@@ -71,19 +71,20 @@ void RowCosts::add(int rows, double seconds) {
   if (rows < 1 || rows > kRowsMax) return;
   Cost& cost = costs_[static_cast<size_t>(rows)];
   if (!known(rows))
-    cost.seconds = seconds;
+    cost = {.seconds = seconds};
   else if (seconds < cost.seconds)
     cost.seconds += kShorter * (seconds - cost.seconds);
   else
     cost.seconds += kLonger * (std::min(seconds, kLongest * cost.seconds) - cost.seconds);
   cost.step = steps_;
+  ++cost.times;
 }
 
-double RowCosts::seconds(int rows) const {
+double RowCosts::on_the_line(int rows, int times) const {
   constexpr double kPerRow = 0.3;  // of a step of one row, as long as nobody knows better
   int below = rows, above = rows;
-  while (below >= 1 && !known(below)) --below;
-  while (above <= kRowsMax && !known(above)) ++above;
+  while (below >= 1 && !known(below, times)) --below;
+  while (above <= kRowsMax && !known(above, times)) ++above;
   const auto guess = [](int n) { return 1 + kPerRow * (n - 1); };
   const double low = below >= 1 ? costs_[static_cast<size_t>(below)].seconds : 0;
   const double high = above <= kRowsMax ? costs_[static_cast<size_t>(above)].seconds : 0;
@@ -91,6 +92,15 @@ double RowCosts::seconds(int rows) const {
   if (low == 0) return high * guess(rows) / guess(above);
   if (high == 0) return low * guess(rows) / guess(below);
   return above == below ? low : low + (high - low) * (rows - below) / (above - below);
+}
+
+double RowCosts::seconds(int rows) const {
+  constexpr int kSure = 3;  // times
+  double seconds = on_the_line(rows, kSure);
+  if (seconds == 0) seconds = on_the_line(rows, 1);
+  for (int more = rows; more <= kRowsMax; ++more)
+    if (known(more)) seconds = std::min(seconds, costs_[static_cast<size_t>(more)].seconds);
+  return seconds;
 }
 
 void choose_drafts(std::span<const std::span<const double>> chances, const RowCosts& costs, int rows_max,

@@ -42,15 +42,19 @@ class RowCosts {
   static constexpr int kRowsMax = 48;
   // A step of generating sequences alone. Other work of the machine can only make it longer, so the short ones count.
   void add(int rows, double seconds);
-  // Between what was measured, a straight line; 0 as long as nothing was. `rows` 1 to kRowsMax.
+  // Between what was measured, a straight line; 0 as long as nothing was. No more than of more rows; and what was measured once or twice
+  // only may have been a bad moment, so that does not count against it. `rows` 1 to kRowsMax.
   [[nodiscard]] double seconds(int rows) const;
 
  private:
   struct Cost {
     double seconds = 0;
     uint64_t step = 0;  // when it was measured last
+    int times = 0;
   };
-  [[nodiscard]] bool known(int rows) const;
+  // It was measured so often, and not too long ago.
+  [[nodiscard]] bool known(int rows, int times = 1) const;
+  [[nodiscard]] double on_the_line(int rows, int times) const;
   std::array<Cost, kRowsMax + 1> costs_{};
   uint64_t steps_ = 0;
 };

@@ -163,6 +163,18 @@ TEST(RowCosts, AMomentOfOtherWorkIsNoCostOfRows) {
   EXPECT_NEAR(costs.seconds(4), 15, 0.1) << "what lasts is believed";
 }
 
+// Else a program that starts while others are busy would guess nothing for a thousand steps.
+TEST(RowCosts, ABadMomentAtTheBeginningIsNotBelieved) {
+  RowCosts costs;
+  for (int i = 0; i < 5; ++i) costs.add(1, 10);
+  costs.add(4, 500);
+  EXPECT_LT(costs.seconds(4), 30);
+  for (int i = 0; i < 5; ++i) costs.add(4, 500);
+  EXPECT_GT(costs.seconds(4), 400) << "but what is dear every time is";
+  for (int i = 0; i < 3; ++i) costs.add(8, 24);
+  EXPECT_LE(costs.seconds(4), 24) << "fewer rows are no dearer than more";
+}
+
 TEST(RowCosts, WhatWasMeasuredLongAgoIsTriedAgain) {
   RowCosts costs;
   costs.add(1, 10);
