@@ -13,6 +13,7 @@
 #include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/settings.h"
+#include "compress/mix.h"
 #include "compress/quantize_report.h"
 #include "compress/type_plan.h"
 #include "compress/write_model.h"
@@ -23,11 +24,13 @@ namespace hearth::cli {
 namespace {
 
 constexpr int kChunkTokens = 512;
+constexpr std::string_view kUsualType = "i4", kMixed = "mixed";
 
 struct Options {
   ModelOptions model;
-  std::string out, type = "i4", head_type, calibrate, format, report;
-  std::vector<std::string> keep;
+  std::string out, type, head_type, calibrate, format, report;
+  std::vector<std::string> keep, tensor_types;
+  compress::MixTarget target;
   int chunks = 64, judged = 4;
   uint64_t seed = 1;
   double damping = 0.01;
@@ -72,28 +75,65 @@ Result<void> take_chunks(const Options& options, const compress::SourceModel& so
 struct Job {
   std::filesystem::path path;  // of the source
   compress::TypePlan plan;
+  std::vector<const PlannedTensor*> mixed;  // matrices whose type is still to be chosen
   bool gguf = false;
   compress::QuantizeOptions work;
 };
 
+Result<std::vector<compress::TypeRule>> rules_of(const Options& options, const compress::SourceModel& source) {
+  std::vector<compress::TypeRule> rules;
+  for (const std::string& name : options.keep) rules.push_back({name, nullptr});
+  for (const std::string& rule : options.tensor_types) {
+    const size_t equals = rule.find('=');
+    if (equals == 0 || equals == std::string::npos)
+      return fail(Code::kInvalidArgument, "--tensor-type {}: expected NAME=TYPE, as in ffn_down=q6_k", rule);
+    rules.push_back(
+        {rule.substr(0, equals), TRY(type_named("--tensor-type", std::string_view(rule).substr(equals + 1)))});
+  }
+  for (const compress::TypeRule& rule : rules)
+    if (std::ranges::none_of(source.tensors(), [&](const auto& tensor) { return tensor.name.contains(rule.part); }))
+      return fail(Code::kInvalidArgument, "{} {}: no tensor of the model is named so",
+                  rule.type ? "--tensor-type" : "--keep", rule.part);
+  return rules;
+}
+
+// The types that are given, and which matrices' are to be chosen.
+Result<void> plan_types(const Options& options, const compress::SourceModel& source, Job& job) {
+  const std::vector<compress::TypeRule> rules = TRY(rules_of(options, source));
+  if (options.type != kMixed) {
+    const TypeInfo* type = TRY(type_named("--type", options.type));
+    const TypeInfo* head = options.head_type.empty() ? &compress::usual_head_type(source, *type)
+                                                     : TRY(type_named("--head-type", options.head_type));
+    job.plan = compress::uniform_plan(source, *type, *head, rules);
+  } else {
+    if (options.calibrate.empty() || options.judged == 0)
+      return fail(Code::kInvalidArgument,
+                  "a mix is chosen by measuring: name a text with --calibrate, and leave --judge-chunks at 1 or more");
+    for (const PlannedTensor* tensor : compress::quantised_matrices(source)) {
+      const compress::TypeRule* rule = compress::rule_for(rules, tensor->name);
+      const bool head = tensor == &source.head() && !options.head_type.empty();
+      if (!rule && head)
+        job.plan[tensor->name] = TRY(type_named("--head-type", options.head_type));
+      else if (!rule)
+        job.mixed.push_back(tensor);
+      else if (rule->type)
+        job.plan[tensor->name] = rule->type;
+    }
+  }
+  for (const auto& [name, type] : job.plan)
+    if (job.gguf && is_own(type->type))
+      return fail(Code::kInvalidArgument, "{} is a type of Hearth's own, which GGUF does not have; use --format pack",
+                  type->name);
+  return compress::check(source, job.plan);
+}
+
 Result<Job> prepare(const Options& options, const std::filesystem::path& path, const compress::SourceModel& source) {
-  Job job{.path = path, .plan = {}, .gguf = options.format == "gguf", .work = {}};
+  Job job{.path = path, .plan = {}, .mixed = {}, .gguf = options.format == "gguf", .work = {}};
   if (options.format.empty()) job.gguf = options.out.ends_with(".gguf");
   std::error_code error;
   if (std::filesystem::equivalent(path, options.out, error))
     return fail(Code::kInvalidArgument, "{}: source and result are one file; name another", options.out);
-  const TypeInfo* type = TRY(type_named("--type", options.type));
-  const TypeInfo* head = options.head_type.empty() ? &compress::usual_head_type(source, *type)
-                                                   : TRY(type_named("--head-type", options.head_type));
-  for (const TypeInfo* wanted : {type, head})
-    if (job.gguf && is_own(wanted->type))
-      return fail(Code::kInvalidArgument, "{} is a type of Hearth's own, which GGUF does not have; use --format pack",
-                  wanted->name);
-  for (const std::string& name : options.keep)
-    if (std::ranges::none_of(source.tensors(), [&](const auto& tensor) { return tensor.name.contains(name); }))
-      return fail(Code::kInvalidArgument, "--keep {}: no tensor of the model is named so", name);
-  job.plan = compress::uniform_plan(source, *type, *head, options.keep);
-  TRY(compress::check(source, job.plan));
+  TRY(plan_types(options, source, job));
   job.work.n_threads = options.model.n_threads > 0 ? options.model.n_threads : TRY(thread_count_from_environment());
   job.work.damping = static_cast<float>(options.damping);
   TRY(take_chunks(options, source, job.work));
@@ -110,50 +150,78 @@ uint64_t planned_bytes(const PlannedTensor& tensor, const TypeInfo& type) {
   return *row_bytes(type, tensor.shape[0]) * tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
 }
 
+// What has been done so far.
+struct Done {
+  std::vector<compress::MatrixChoices> measured;  // of a mix
+  std::optional<compress::Mix> mix;
+  std::optional<compress::Quantized> result;
+};
+
+compress::ReportedTensor reported(const PlannedTensor& tensor, const compress::TypePlan& plan, const Done& done) {
+  const bool matrix = !tensor.matrix.data.empty();
+  const auto planned = plan.find(tensor.name);
+  const TypeInfo& from = info(matrix ? tensor.matrix.type : Type::kF32);
+  const TypeInfo& type = planned != plan.end() ? *planned->second : from;
+  compress::ReportedTensor row{.name = tensor.name,
+                               .layer = compress::layer_of(tensor.name),
+                               .kind = kind_of(tensor.name),
+                               .shape = {tensor.shape.begin(), tensor.shape.begin() + tensor.n_dims},
+                               .from = std::string(from.name),
+                               .type = std::string(type.name),
+                               .bytes = planned_bytes(tensor, type)};
+  if (!matrix) row.reason = "stays: a vector";
+  if (matrix && planned == plan.end()) row.reason = "stays as it was";
+  const auto measured = std::ranges::find(done.measured, tensor.name, &compress::MatrixChoices::name);
+  if (measured != done.measured.end())
+    for (const compress::TypeChoice& choice : measured->choices)
+      row.measured.push_back({.type = std::string(choice.type ? choice.type->name : from.name),
+                              .bytes = choice.bytes,
+                              .mean_kld = choice.divergence});
+  return row;
+}
+
+void add_result(const Options& options, const compress::Quantized& result, compress::QuantizeReport& report) {
+  for (const compress::TensorOutcome& outcome : result.outcomes)
+    std::ranges::find(report.tensors, outcome.name, &compress::ReportedTensor::name)->output_error =
+        outcome.relative_error;
+  std::error_code error;
+  report.output.bytes = std::filesystem::file_size(options.out, error);
+  const compress::Divergence& d = result.divergence;
+  if (d.rows() == 0) return;
+  report.output.quality = {
+      .perplexity = result.perplexity, .mean_kld = d.mean(), .kld_p999 = d.percentile(0.999), .same_top = d.same_top()};
+  report.source.quality = {.perplexity = result.source_perplexity};
+  report.trade.push_back({.kind = compress::TradePoint::Kind::kResult,
+                          .label = options.type,
+                          .bytes = report.output.bytes,
+                          .mean_kld = d.mean()});
+}
+
 compress::QuantizeReport report_of(const Options& options, const Job& job, const compress::SourceModel& source,
-                                   const compress::Quantized* result) {
+                                   const Done& done) {
   compress::QuantizeReport report;
   report.command = fmt::format("hearth quantize {} {} --type {}", short_name(options.model),
                                std::filesystem::path(options.out).filename().string(), options.type);
   report.version = HEARTH_VERSION;
   report.dry_run = options.dry_run;
   report.seed = options.seed;
+  report.target_bytes = options.target.bytes;
+  report.target_kld = options.target.divergence;
   report.source = {.path = job.path.filename().string(), .format = "model", .bytes = source.checkpoint().file_bytes()};
   report.output = {.path = options.out, .format = job.gguf ? "GGUF" : "pack"};
   for (const PlannedTensor& tensor : source.tensors()) {
-    const bool matrix = !tensor.matrix.data.empty();
-    const auto planned = job.plan.find(tensor.name);
-    const TypeInfo& from = info(matrix ? tensor.matrix.type : Type::kF32);
-    const TypeInfo& type = planned != job.plan.end() ? *planned->second : from;
-    compress::ReportedTensor row{.name = tensor.name,
-                                 .layer = compress::layer_of(tensor.name),
-                                 .kind = kind_of(tensor.name),
-                                 .shape = {tensor.shape.begin(), tensor.shape.begin() + tensor.n_dims},
-                                 .from = std::string(from.name),
-                                 .type = std::string(type.name),
-                                 .bytes = planned_bytes(tensor, type)};
-    if (!matrix) row.reason = "stays: a vector";
-    if (matrix && planned == job.plan.end()) row.reason = "stays as it was";
-    report.output.bytes += row.bytes;
-    report.tensors.push_back(std::move(row));
+    report.tensors.push_back(reported(tensor, done.mix ? done.mix->plan : job.plan, done));
+    report.output.bytes += report.tensors.back().bytes;
   }
-  if (!result) return report;
-  for (const compress::TensorOutcome& outcome : result->outcomes)
-    std::ranges::find(report.tensors, outcome.name, &compress::ReportedTensor::name)->output_error =
-        outcome.relative_error;
-  std::error_code error;
-  report.output.bytes = std::filesystem::file_size(options.out, error);
-  if (const compress::Divergence& d = result->divergence; d.rows() > 0) {
-    report.output.quality = {.perplexity = result->perplexity,
-                             .mean_kld = d.mean(),
-                             .kld_p999 = d.percentile(0.999),
-                             .same_top = d.same_top()};
-    report.source.quality = {.perplexity = result->source_perplexity};
-    report.trade.push_back({.kind = compress::TradePoint::Kind::kResult,
-                            .label = options.type,
-                            .bytes = report.output.bytes,
-                            .mean_kld = d.mean()});
+  if (done.mix) {
+    report.output.bytes = done.mix->expected.bytes;
+    for (const compress::AllocationSum& point : done.mix->curve)
+      report.trade.push_back({.kind = compress::TradePoint::Kind::kPlan,
+                              .label = "expected of a mix",
+                              .bytes = point.bytes,
+                              .mean_kld = point.divergence});
   }
+  if (done.result) add_result(options, *done.result, report);
   if (!options.calibrate.empty()) {
     const std::string digest = sha256_of_file(options.calibrate).value_or("");
     const auto tokens_of = [](const compress::Chunks& chunks) {
@@ -189,9 +257,12 @@ Result<void> print(const Options& options, const compress::QuantizeReport& repor
     return {};
   }
   if (options.dry_run) {
-    std::vector<std::vector<std::string>> rows{{"tensor", "from", "to", "bytes"}};
-    for (const compress::ReportedTensor& tensor : report.tensors)
-      rows.push_back({tensor.name, tensor.from, tensor.type, human_bytes(tensor.bytes)});
+    std::vector<std::vector<std::string>> rows{{"tensor", "from", "to", "bytes", "expected KLD"}};
+    for (const compress::ReportedTensor& tensor : report.tensors) {
+      const auto measured = std::ranges::find(tensor.measured, tensor.type, &compress::MeasuredType::type);
+      rows.push_back({tensor.name, tensor.from, tensor.type, human_bytes(tensor.bytes),
+                      measured == tensor.measured.end() ? "" : fmt::format("{:.6f}", measured->mean_kld)});
+    }
     fmt::print("{}", table(rows));
   }
   uint64_t weights = 0, bytes = 0;
@@ -209,28 +280,63 @@ Result<void> print(const Options& options, const compress::QuantizeReport& repor
   return {};
 }
 
+// Measures and chooses where the type is mixed, and quantises unless it is a dry run.
+Result<Done> work(const Options& options, const Job& job, const compress::SourceModel& source, Backend& backend) {
+  Done done;
+  if (job.mixed.empty()) {
+    if (!options.dry_run) done.result = TRY(compress::quantize(source, job.plan, backend, job.work));
+    return done;
+  }
+  done.measured = TRY(compress::measure(source, job.mixed, compress::mixed_types(job.gguf), backend, job.work));
+  const compress::FileBytes file_bytes = [&](const compress::TypePlan& plan) {
+    return compress::file_bytes(source, plan, job.gguf, backend);
+  };
+  if (options.dry_run) {
+    done.mix = TRY(compress::choose_mix(done.measured, job.plan, options.target, file_bytes));
+    return done;
+  }
+  compress::Mixed mixed =
+      TRY(compress::quantize_mixed(source, done.measured, job.plan, options.target, file_bytes, backend, job.work));
+  done.mix = std::move(mixed.mix);
+  done.result = std::move(mixed.quantized);
+  return done;
+}
+
 Result<void> quantize(Options& options) {
   const auto begun = std::chrono::steady_clock::now();
+  if (options.target.bytes || options.target.divergence) {
+    if (!options.type.empty() && options.type != kMixed)
+      return fail(Code::kInvalidArgument,
+                  "a target chooses among types: --type {} leaves nothing to choose; use --type mixed", options.type);
+    options.type = kMixed;
+  }
+  if (options.type.empty()) options.type = kUsualType;
+  if (options.type == kMixed && !options.target.bytes && !options.target.divergence)
+    return fail(Code::kInvalidArgument, "--type mixed needs a target: --target-bytes 90MB, or --target-kld 0.02");
   const Store store = TRY(open_store());
   const std::filesystem::path path = TRY(model_path(store, options.model.model));
   const std::unique_ptr<Backend> backend = TRY(make_backend(options.model));
   const compress::SourceModel source = TRY(compress::SourceModel::open(path, *backend));
   Job job = TRY(prepare(options, path, source));
-  if (options.dry_run) return print(options, report_of(options, job, source, nullptr));
-  compress::Quantized result;
+  Done done;
   {
     ProgressLine progress("quantising");
+    auto phase = begun;
+    double before = 0;
     job.work.progress = [&](std::string_view what, double share) {
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+      const auto now = std::chrono::steady_clock::now();
+      if (share < before) phase = now;  // another round
+      before = share;
+      const double seconds = std::chrono::duration<double>(now - phase).count();
       progress.note(
           fmt::format("{} {:.0f} %, {:.0f} s{}", what, 100 * share, seconds,
                       share > 0.05 ? fmt::format(", about {:.0f} s left", seconds * (1 - share) / share) : ""));
       return true;
     };
-    result = TRY(compress::quantize(source, job.plan, *backend, job.work));
+    done = TRY(work(options, job, source, *backend));
   }
-  TRY(write(options, job, source, result, *backend));
-  compress::QuantizeReport report = report_of(options, job, source, &result);
+  if (done.result) TRY(write(options, job, source, *done.result, *backend));
+  compress::QuantizeReport report = report_of(options, job, source, done);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   report.peak_rss_bytes = peak_rss_bytes();
   return print(options, report);
@@ -240,8 +346,21 @@ std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("IN", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")->required();
   app.add_option("OUT", options->out, "The file to write")->required();
-  app.add_option("--type", options->type, "Of the matrices: i4, i4s, i5, i6, i8 (packs only), or a type of GGUF's")
-      ->capture_default_str();
+  app.add_option("--type", options->type,
+                 "Of the matrices: i4, i4s, i5, i6, i8 (packs only), or a type of GGUF's; mixed: each its own "
+                 "(default: i4, with a "
+                 "target mixed)");
+  auto* bytes = app.add_option("--target-bytes", options->target.bytes,
+                               "Mix types so that the file has at most so many bytes (90MB) and diverges least")
+                    ->transform(CLI::AsSizeValue(true));
+  app.add_option("--target-kld", options->target.divergence,
+                 "Mix types so that the mean KL divergence is at most this and the file is small")
+      ->check(CLI::PositiveNumber)
+      ->excludes(bytes);
+  app.add_option(
+         "--tensor-type", options->tensor_types,
+         "NAME=TYPE: tensors with this name or part of it get this type; several times, the last that fits counts")
+      ->allow_extra_args(false);
   app.add_option("--head-type", options->head_type,
                  "Of the matrix that gives the logits (default: q6_k or q8_0 by its rows; with 8 bits the same)");
   app.add_option("--calibrate", options->calibrate,
@@ -271,10 +390,12 @@ std::function<Result<void>()> declare(CLI::App& app) {
 }  // namespace
 
 extern const Command kQuantize;
-const Command kQuantize{"quantize", "make a model smaller: fewer bits per weight, chosen for least harm",
-                        "  hearth quantize full.gguf small.pack --type i4 --calibrate text.txt --report report.html\n"
-                        "  hearth quantize full.gguf small.gguf --type q4_0 --calibrate text.txt\n"
-                        "  hearth quantize full.gguf small.gguf --type iq4_nl --dry-run --json",
-                        declare};
+const Command kQuantize{
+    "quantize", "make a model smaller: fewer bits per weight, chosen for least harm",
+    "  hearth quantize full.gguf small.pack --type i4 --calibrate text.txt --report report.html\n"
+    "  hearth quantize full.gguf small.gguf --type q4_0 --calibrate text.txt\n"
+    "  hearth quantize full.gguf small.pack --target-bytes 90MB --calibrate text.txt --report report.html\n"
+    "  hearth quantize full.gguf small.gguf --type iq4_nl --dry-run --json",
+    declare};
 
 }  // namespace hearth::cli

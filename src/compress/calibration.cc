@@ -6,6 +6,9 @@
 namespace hearth::compress {
 namespace {
 
+// The head's inputs are many for their width: some pieces of a text will do.
+constexpr size_t kHeadStreams = 16;
+
 // An input of a layer on one sequence.
 struct Seen {
   std::vector<std::string> readers;
@@ -32,6 +35,13 @@ void weigh(Seen& seen, std::span<const float> stream, bool normed_apart) {
   }
 }
 
+// Tokens of the longest.
+int longest(const Streams& streams, int64_t d_model) {
+  size_t out = 1;
+  for (const auto& stream : streams) out = std::max(out, stream.size() / static_cast<size_t>(d_model));
+  return static_cast<int>(out);
+}
+
 bool writes_stream(std::string_view name) {
   return name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight") ||
          name.ends_with("shortconv.out_proj.weight");
@@ -42,9 +52,7 @@ bool writes_stream(std::string_view name) {
 Result<FeedbackByName> calibrate_layer(const SourceModel& source, int index, const Streams& streams, float damping,
                                        Backend& backend) {
   RecordingBackend recorder(backend);
-  size_t longest = 1;
-  for (const auto& stream : streams) longest = std::max(longest, stream.size() / static_cast<size_t>(source.d_model()));
-  LayerRunner layer = TRY(source.layer(index, {}, static_cast<int>(longest), recorder));
+  LayerRunner layer = TRY(source.layer(index, {}, longest(streams, source.d_model()), recorder));
   const bool normed_apart = source.find(fmt::format("blk.{}.post_ffw_norm.weight", index)) != nullptr;
   std::vector<Seen> sequence;
   recorder.listen([&](std::span<const std::string_view> readers, std::span<const float> x, int64_t k) {
@@ -79,6 +87,29 @@ Result<FeedbackByName> calibrate_layer(const SourceModel& source, int index, con
                            : std::make_shared<const ErrorFeedback>(ErrorFeedback::none(tensor.matrix.cols));
   }
   return out;
+}
+
+Result<ErrorFeedback> calibrate_head(const SourceModel& source, const Streams& streams, float damping,
+                                     Backend& backend) {
+  const int64_t k = source.d_model();
+  if (streams.empty() || k % kGroup != 0) return ErrorFeedback::none(k);
+  Moments moments = TRY(Moments::create(backend, k));
+  Streams some(streams.begin(), streams.begin() + static_cast<ptrdiff_t>(std::min(streams.size(), kHeadStreams)));
+  const int positions = longest(some, k);
+  for (int i = 0; i < source.n_layers(); ++i) {
+    LayerRunner layer = TRY(source.layer(i, {}, positions, backend));
+    for (auto& stream : some) TRY(layer.run(stream));
+  }
+  LayerRunner ends = TRY(source.ends({}, positions, backend));
+  for (const auto& stream : some) {
+    std::vector<int32_t> rows(stream.size() / static_cast<size_t>(k));
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);
+    std::vector<float> hidden(stream.size());
+    ends.decoder().finish(stream);
+    ends.decoder().hidden(rows, hidden);
+    TRY(moments.add(hidden));
+  }
+  return ErrorFeedback::create(backend, moments.values(), k, damping);
 }
 
 }  // namespace hearth::compress

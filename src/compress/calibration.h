@@ -12,9 +12,6 @@
 
 namespace hearth::compress {
 
-// Activations of some sequences, between two layers: [tokens][d_model] each.
-using Streams = std::vector<std::vector<float>>;
-
 // The feedback of each matrix by name; matrices with one input share it.
 using FeedbackByName = std::map<std::string, std::shared_ptr<const ErrorFeedback>, std::less<>>;
 
@@ -22,5 +19,9 @@ using FeedbackByName = std::map<std::string, std::shared_ptr<const ErrorFeedback
 // are no multiple of kGroup wide get ErrorFeedback::none().
 Result<FeedbackByName> calibrate_layer(const SourceModel& source, int index, const Streams& streams, float damping,
                                        Backend& backend);
+
+// The feedback of the matrix that gives the logits, from the streams' beginnings: some of them run through the source's layers.
+Result<ErrorFeedback> calibrate_head(const SourceModel& source, const Streams& streams, float damping,
+                                     Backend& backend);
 
 }  // namespace hearth::compress

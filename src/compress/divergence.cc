@@ -13,10 +13,15 @@ void log_softmax(std::span<float> logits) {
   for (float& logit : logits) logit -= shift;
 }
 
-void Divergence::add(std::span<const float> ours, std::span<const float> reference) {
+double divergence_of_row(std::span<const float> ours, std::span<const float> reference) {
   double divergence = 0.0;
   for (size_t i = 0; i < ours.size(); ++i)
     if (reference[i] > -40.0f) divergence += std::exp(static_cast<double>(reference[i])) * (reference[i] - ours[i]);
+  return divergence;
+}
+
+void Divergence::add(std::span<const float> ours, std::span<const float> reference) {
+  const double divergence = divergence_of_row(ours, reference);
   sum_ += divergence;
   klds_.push_back(static_cast<float>(divergence));
   const auto top = [](std::span<const float> row) { return std::ranges::max_element(row) - row.begin(); };

@@ -10,9 +10,12 @@ namespace hearth::compress {
 // In place: logits of one row to log-probabilities.
 void log_softmax(std::span<float> logits);
 
+// Sum over one row of p_ref * (log p_ref - log p), from log-probabilities.
+double divergence_of_row(std::span<const float> ours, std::span<const float> reference);
+
 class Divergence {
  public:
-  // Log-probabilities of one row, of the model and of the reference. Adds sum of p_ref * (log p_ref - log p).
+  // Log-probabilities of one row, of the model and of the reference.
   void add(std::span<const float> ours, std::span<const float> reference);
   [[nodiscard]] int64_t rows() const { return static_cast<int64_t>(klds_.size()); }
   // 0 without rows.

@@ -26,6 +26,19 @@ class Grid {
     for (size_t i = 0; i < middles_.size(); ++i) level += v > middles_[i] ? steps_[i] : 0.0f;
     return level;
   }
+  // The same for many at once.
+  using Lanes = float __attribute__((vector_size(32)));
+  [[gnu::always_inline]] inline void nearest(const Lanes& v, Lanes& level) const {
+    if (linear_) {
+      constexpr float kRounder = 0x1.8p23f;
+      level = v > levels_[0] ? v : Lanes{} + levels_[0];
+      level = level < hi_ ? level : Lanes{} + hi_;
+      level = (level + kRounder) - kRounder;
+      return;
+    }
+    level = Lanes{} + levels_[0];
+    for (size_t i = 0; i < middles_.size(); ++i) level += v > middles_[i] ? Lanes{} + steps_[i] : Lanes{};
+  }
   // The code of a level that nearest() gave.
   [[nodiscard]] uint8_t code(float level) const;
 

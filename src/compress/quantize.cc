@@ -23,9 +23,9 @@ class Quantizer {
   }
 
   Result<Quantized> run() {
-    TRY(embed());
+    TRY(tell("quantising the head", 0));
+    TRY(ends());
     for (int i = 0; i < source_.n_layers(); ++i) TRY(layer(i));
-    TRY(head());
     for (const PlannedTensor& tensor : source_.tensors())
       if (!out_.tensors.contains(tensor.name)) out_.tensors[tensor.name] = SourceModel::encoded(tensor);
     TRY(judge());
@@ -38,29 +38,23 @@ class Quantizer {
     return {};
   }
 
-  // The streams begin as the source's embedding has them: where it is rounded, that is done with the head it is tied to.
-  Result<void> embed() {
-    const PlannedTensor& embedding = *source_.find("token_embd.weight");
-    if (&embedding != &source_.head()) TRY(round(embedding, ErrorFeedback::none(embedding.matrix.cols)));
-    LayerRunner ends = TRY(source_.ends(out_.tensors, positions_, backend_));
-    auto embedded = [&](const Chunks& chunks) {
-      Streams streams;
-      for (const auto& chunk : chunks) {
-        streams.emplace_back(chunk.size() * static_cast<size_t>(source_.d_model()));
-        ends.decoder().embed(chunk, streams.back());
-      }
-      return streams;
-    };
-    calibration_ = embedded(options_.calibration);
-    judged_ = embedded(options_.judged);
-    if (out_.tensors.empty()) {
-      reference_ = judged_;
+  // The head goes first, as it may be the embedding, too, with which the streams begin.
+  Result<void> ends() {
+    LayerRunner as_it_is = TRY(source_.ends({}, positions_, backend_));
+    calibration_ = as_it_is.embed(options_.calibration);
+    reference_ = as_it_is.embed(options_.judged);
+    const PlannedTensor &head = source_.head(), &embedding = *source_.find("token_embd.weight");
+    if (plan_.contains(head.name)) {
+      const ErrorFeedback feedback = TRY(calibrate_head(source_, calibration_, options_.damping, backend_));
+      TRY(round(head, feedback));
+    }
+    if (&embedding != &head) TRY(round(embedding, ErrorFeedback::none(embedding.matrix.cols)));
+    if (out_.tensors.contains(embedding.name)) {
+      LayerRunner rounded = TRY(source_.ends(out_.tensors, positions_, backend_));
+      calibration_ = rounded.embed(options_.calibration);
+      judged_ = rounded.embed(options_.judged);
     } else {
-      LayerRunner as_it_is = TRY(source_.ends({}, positions_, backend_));
-      for (const auto& chunk : options_.judged) {
-        reference_.emplace_back(chunk.size() * static_cast<size_t>(source_.d_model()));
-        as_it_is.decoder().embed(chunk, reference_.back());
-      }
+      judged_ = reference_;
     }
     return {};
   }
@@ -80,7 +74,7 @@ class Quantizer {
   }
 
   Result<void> layer(int index) {
-    TRY(tell("quantising", static_cast<double>(index) / (source_.n_layers() + 2)));
+    TRY(tell("quantising", static_cast<double>(index + 1) / (source_.n_layers() + 2)));
     const bool calibrated = !calibration_.empty();
     FeedbackByName feedback;
     if (calibrated) feedback = TRY(calibrate_layer(source_, index, calibration_, options_.damping, backend_));
@@ -99,47 +93,23 @@ class Quantizer {
     return {};
   }
 
-  Result<void> head() {
-    TRY(tell("quantising the head", static_cast<double>(source_.n_layers()) / (source_.n_layers() + 2)));
-    const PlannedTensor& head = source_.head();
-    if (!plan_.contains(head.name)) return {};
-    if (calibration_.empty()) return round(head, ErrorFeedback::none(head.matrix.cols));
-    Moments moments = TRY(Moments::create(backend_, head.matrix.cols));
-    LayerRunner ends = TRY(source_.ends({}, positions_, backend_));
-    for (const auto& stream : calibration_) {
-      std::vector<int32_t> rows(stream.size() / static_cast<size_t>(source_.d_model()));
-      for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);
-      std::vector<float> hidden(stream.size());
-      ends.decoder().finish(stream);
-      ends.decoder().hidden(rows, hidden);
-      TRY(moments.add(hidden));
-    }
-    return round(head, TRY(ErrorFeedback::create(backend_, moments.values(), moments.k(), options_.damping)));
-  }
-
   // The second half of each chunk counts, as for perplexity: what comes before is context.
   Result<void> judge() {
     if (judged_.empty()) return {};
     LayerRunner ours = TRY(source_.ends(out_.tensors, positions_, backend_));
     LayerRunner reference = TRY(source_.ends({}, positions_, backend_));
     const auto n_vocab = static_cast<size_t>(source_.n_vocab());
-    std::vector<float> logits(kLogitRows * n_vocab), expected(logits.size());
     double loss = 0, source_loss = 0;
     for (size_t i = 0; i < judged_.size(); ++i) {
       TRY(tell("comparing with the source", 1.0));
       const size_t length = options_.judged[i].size();
-      ours.decoder().finish(judged_[i]);
-      reference.decoder().finish(reference_[i]);
       for (size_t row = length / 2; row + 1 < length; row += kLogitRows) {
-        std::vector<int32_t> rows;
-        for (size_t r = row; r + 1 < length && r < row + kLogitRows; ++r) rows.push_back(static_cast<int32_t>(r));
-        ours.decoder().logits(rows, std::span(logits).first(rows.size() * n_vocab));
-        reference.decoder().logits(rows, std::span(expected).first(rows.size() * n_vocab));
-        for (size_t r = 0; r < rows.size(); ++r) {
+        const size_t end = std::min(row + kLogitRows, length - 1);
+        const std::vector<float> logits = ours.log_probabilities(judged_[i], row, end, pool_);
+        const std::vector<float> expected = reference.log_probabilities(reference_[i], row, end, pool_);
+        for (size_t r = 0; r < end - row; ++r) {
           const auto a = std::span(logits).subspan(r * n_vocab, n_vocab);
           const auto b = std::span(expected).subspan(r * n_vocab, n_vocab);
-          log_softmax(a);
-          log_softmax(b);
           out_.divergence.add(a, b);
           const auto next = static_cast<size_t>(options_.judged[i][row + r + 1]);
           loss -= a[next], source_loss -= b[next];

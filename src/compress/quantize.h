@@ -12,14 +12,11 @@
 #include "compress/divergence.h"
 #include "compress/error_feedback.h"
 #include "compress/source_model.h"
-#include "text/tokenizer.h"
 
 namespace hearth::compress {
 
 // The type of each matrix by name; those that are not named stay as the source has them.
 using TypePlan = std::map<std::string, const TypeInfo*, std::less<>>;
-
-using Chunks = std::vector<std::vector<Token>>;
 
 struct QuantizeOptions {
   Chunks calibration;  // empty: every input counts alike, and no error is fed back

@@ -42,6 +42,9 @@ json::value text_json(const std::optional<ReportedText>& text) {
 
 json::value tensor_json(const ReportedTensor& tensor) {
   const double elements = elements_of(tensor);
+  json::array measured;
+  for (const MeasuredType& each : tensor.measured)
+    measured.push_back({{"type", each.type}, {"bytes", each.bytes}, {"mean_kld", number(each.mean_kld)}});
   return {{"name", tensor.name},
           {"layer", tensor.layer < 0 ? json::value(nullptr) : json::value(tensor.layer)},
           {"kind", tensor.kind},
@@ -51,6 +54,7 @@ json::value tensor_json(const ReportedTensor& tensor) {
           {"bytes", tensor.bytes},
           {"bits_per_weight", number(8.0 * static_cast<double>(tensor.bytes) / elements)},
           {"output_error", number(tensor.output_error)},
+          {"measured", std::move(measured)},
           {"reason", tensor.reason}};
 }
 

@@ -22,6 +22,13 @@ struct ReportedModel {
   std::optional<Quality> quality = {};
 };
 
+// What a matrix does to the divergence alone, as one type.
+struct MeasuredType {
+  std::string type;
+  uint64_t bytes = 0;
+  double mean_kld = 0.0;
+};
+
 struct ReportedTensor {
   std::string name;
   int layer = -1;    // -1: outside the layers
@@ -32,6 +39,7 @@ struct ReportedTensor {
   // Relative error of the product with the calibration's activations: |y - y'|^2 / |y|^2. Absent where nothing was rounded.
   std::optional<double> output_error = {};
   std::string reason = {};  // why this type, if there is more to say than the plan: "stays: a norm", "its own search"
+  std::vector<MeasuredType> measured = {};  // where types were chosen by measuring
 };
 
 // A size and the divergence measured or expected there.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "compress/divergence.h"
+
 namespace hearth::compress {
 namespace {
 
@@ -48,6 +50,20 @@ EncodedTensor as_floats(const PlannedTensor& tensor) {
 
 }  // namespace
 
+EncodedTensor as_floats(const EncodedTensor& tensor) {
+  const TypeInfo& type = info(tensor.type);
+  const uint64_t rows = tensor.shape[1] * tensor.shape[2] * tensor.shape[3], row = tensor.data.size() / rows;
+  EncodedTensor out{.type = Type::kF32, .shape = tensor.shape, .n_dims = tensor.n_dims, .data = {}};
+  std::vector<float> values(tensor.shape[0]);
+  out.data.reserve(rows * values.size() * 4);
+  for (uint64_t r = 0; r < rows; ++r) {
+    type.decode(tensor.data.data() + r * row, values.data(), static_cast<int64_t>(values.size()));
+    const auto bytes = std::as_bytes(std::span(values));
+    out.data.insert(out.data.end(), bytes.begin(), bytes.end());
+  }
+  return out;
+}
+
 int layer_of(std::string_view name) {
   int layer = -1;
   if (name.starts_with("blk.")) std::from_chars(name.data() + 4, name.data() + name.size(), layer);
@@ -63,6 +79,31 @@ Result<void> LayerRunner::run(std::span<float> stream) {
   decoder_->run_layers({.tokens = tokens, .sequences = {&rows, 1}}, *store_, stream);
   store_->release(id);
   return {};
+}
+
+Streams LayerRunner::embed(std::span<const std::vector<Token>> chunks) {
+  Streams streams;
+  for (const auto& chunk : chunks) {
+    streams.emplace_back(chunk.size() * static_cast<size_t>(decoder_->config().d_model));
+    decoder_->embed(chunk, streams.back());
+  }
+  return streams;
+}
+
+std::vector<float> LayerRunner::log_probabilities(std::span<const float> stream, size_t begin, size_t end,
+                                                  ThreadPool& pool) {
+  const auto d_model = static_cast<size_t>(decoder_->config().d_model);
+  const auto n_vocab = static_cast<size_t>(decoder_->config().n_vocab);
+  std::vector<int32_t> rows(end - begin);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);
+  std::vector<float> out(rows.size() * n_vocab);
+  decoder_->finish(stream.subspan(begin * d_model, rows.size() * d_model));
+  decoder_->logits(rows, out);
+  pool.parallel_for(static_cast<int64_t>(rows.size()), 1, [&](int64_t first, int64_t last, int) {
+    for (int64_t r = first; r < last; ++r)
+      log_softmax(std::span(out).subspan(static_cast<size_t>(r) * n_vocab, n_vocab));
+  });
+  return out;
 }
 
 Result<SourceModel> SourceModel::open(const std::filesystem::path& path, Backend& backend) {

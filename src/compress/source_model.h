@@ -8,9 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "model/checkpoint.h"
 #include "model/decoder.h"
 #include "model/sequence.h"
+#include "text/tokenizer.h"
 
 namespace hearth::compress {
 
@@ -22,6 +24,11 @@ struct EncodedTensor {
   std::vector<std::byte> data;
 };
 using EncodedTensors = std::map<std::string, EncodedTensor, std::less<>>;
+EncodedTensor as_floats(const EncodedTensor& tensor);
+
+// Tokens of pieces of a text, and activations of some sequences between two layers: [tokens][d_model] each.
+using Chunks = std::vector<std::vector<Token>>;
+using Streams = std::vector<std::vector<float>>;
 
 // One layer, or embedding and head, on a backend.
 class LayerRunner {
@@ -30,6 +37,11 @@ class LayerRunner {
       : decoder_(std::move(decoder)), store_(std::move(store)) {}
   // Runs the layer over a sequence from its start: stream [tokens][d_model], in and out.
   Result<void> run(std::span<float> stream);
+  // Of embedding and head: where the streams of these sequences begin.
+  [[nodiscard]] Streams embed(std::span<const std::vector<Token>> chunks);
+  // And what rows [begin, end) of a stream behind the last layer predict: [end - begin][n_vocab].
+  [[nodiscard]] std::vector<float> log_probabilities(std::span<const float> stream, size_t begin, size_t end,
+                                                     ThreadPool& pool);
   [[nodiscard]] Decoder& decoder() { return *decoder_; }
 
  private:

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "compress/source_model.h"
+#include "compress/quantize.h"
 #include "model/pack.h"
 
 namespace hearth::compress {
@@ -14,5 +14,8 @@ Result<void> write_pack(const SourceModel& source, const EncodedTensors& tensors
 // A GGUF likewise, tensors in the source's order. kUnsupported unless the source is a GGUF whose matrices are apart as its family
 // has them, or a type is none of GGUF's.
 Result<void> write_gguf(const SourceModel& source, const EncodedTensors& tensors, const std::filesystem::path& path);
+
+// How large the file will be in which matrices have the types of the plan and all else is as in the source.
+Result<uint64_t> file_bytes(const SourceModel& source, const TypePlan& plan, bool gguf, Backend& backend);
 
 }  // namespace hearth::compress

@@ -157,6 +157,12 @@ std::vector<std::byte> GgufWriter::bytes() const {
   return out;
 }
 
+uint64_t GgufWriter::file_bytes() const {
+  uint64_t bytes = head().size();
+  for (const Tensor& tensor : tensors_) bytes += aligned(tensor.data.size());
+  return bytes;
+}
+
 Result<void> GgufWriter::write(const std::filesystem::path& path) const {
   for (const Tensor& tensor : tensors_)
     if (is_own(tensor.type))

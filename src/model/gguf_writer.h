@@ -42,6 +42,7 @@ class GgufWriter {
 
   // The whole file in memory, tensors aligned to 32 bytes.
   [[nodiscard]] std::vector<std::byte> bytes() const;
+  [[nodiscard]] uint64_t file_bytes() const;
   // The same into a file, which appears whole or not at all.
   Result<void> write(const std::filesystem::path& path) const;
 
