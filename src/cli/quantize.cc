@@ -28,7 +28,7 @@ constexpr std::string_view kUsualType = "i4", kMixed = "mixed";
 
 struct Options {
   ModelOptions model;
-  std::string out, type, head_type, calibrate, format, report;
+  std::string out, type, head_type, calibrate, format, report, measured;
   std::vector<std::string> keep, tensor_types;
   compress::MixTarget target;
   int chunks = 64, judged = 4;
@@ -74,6 +74,7 @@ Result<void> take_chunks(const Options& options, const compress::SourceModel& so
 // What is done, before it is done.
 struct Job {
   std::filesystem::path path;  // of the source
+  std::string sha256;          // of its files' digests
   compress::TypePlan plan;
   std::vector<const PlannedTensor*> mixed;  // matrices whose type is still to be chosen
   bool gguf = false;
@@ -128,12 +129,18 @@ Result<void> plan_types(const Options& options, const compress::SourceModel& sou
 }
 
 Result<Job> prepare(const Options& options, const std::filesystem::path& path, const compress::SourceModel& source) {
-  Job job{.path = path, .plan = {}, .mixed = {}, .gguf = options.format == "gguf", .work = {}};
+  Job job{.path = path, .sha256 = {}, .plan = {}, .mixed = {}, .gguf = options.format == "gguf", .work = {}};
   if (options.format.empty()) job.gguf = options.out.ends_with(".gguf");
   std::error_code error;
   if (std::filesystem::equivalent(path, options.out, error))
     return fail(Code::kInvalidArgument, "{}: source and result are one file; name another", options.out);
   TRY(plan_types(options, source, job));
+  Sha256 digest;
+  for (const std::filesystem::path& file : TRY(source_files(path))) {
+    const std::string hex = TRY(sha256_of_file(file));
+    digest.update(std::as_bytes(std::span(hex)));
+  }
+  job.sha256 = digest.hex();
   job.work.n_threads = options.model.n_threads > 0 ? options.model.n_threads : TRY(thread_count_from_environment());
   job.work.damping = static_cast<float>(options.damping);
   TRY(take_chunks(options, source, job.work));
@@ -174,9 +181,8 @@ compress::ReportedTensor reported(const PlannedTensor& tensor, const compress::T
   const auto measured = std::ranges::find(done.measured, tensor.name, &compress::MatrixChoices::name);
   if (measured != done.measured.end())
     for (const compress::TypeChoice& choice : measured->choices)
-      row.measured.push_back({.type = std::string(choice.type ? choice.type->name : from.name),
-                              .bytes = choice.bytes,
-                              .mean_kld = choice.divergence});
+      row.measured.push_back(
+          {.type = std::string(choice.type->name), .bytes = choice.bytes, .mean_kld = choice.divergence});
   return row;
 }
 
@@ -208,6 +214,7 @@ compress::QuantizeReport report_of(const Options& options, const Job& job, const
   report.target_bytes = options.target.bytes;
   report.target_kld = options.target.divergence;
   report.source = {.path = job.path.filename().string(), .format = "model", .bytes = source.checkpoint().file_bytes()};
+  report.source_sha256 = job.sha256;
   report.output = {.path = options.out, .format = job.gguf ? "GGUF" : "pack"};
   for (const PlannedTensor& tensor : source.tensors()) {
     report.tensors.push_back(reported(tensor, done.mix ? done.mix->plan : job.plan, done));
@@ -236,12 +243,7 @@ compress::QuantizeReport report_of(const Options& options, const Job& job, const
 Result<void> write(const Options& options, const Job& job, const compress::SourceModel& source,
                    const compress::Quantized& result, Backend& backend) {
   if (job.gguf) return compress::write_gguf(source, result.tensors, options.out);
-  Sha256 digest;
-  for (const std::filesystem::path& file : TRY(source_files(job.path))) {
-    const std::string hex = TRY(sha256_of_file(file));
-    digest.update(std::as_bytes(std::span(hex)));
-  }
-  return compress::write_pack(source, result.tensors, TRY(digest_from_hex(digest.hex())), backend, job.work.n_threads,
+  return compress::write_pack(source, result.tensors, TRY(digest_from_hex(job.sha256)), backend, job.work.n_threads,
                               options.out);
 }
 
@@ -287,7 +289,15 @@ Result<Done> work(const Options& options, const Job& job, const compress::Source
     if (!options.dry_run) done.result = TRY(compress::quantize(source, job.plan, backend, job.work));
     return done;
   }
-  done.measured = TRY(compress::measure(source, job.mixed, compress::mixed_types(job.gguf), backend, job.work));
+  const auto types = compress::mixed_types(job.gguf);
+  if (options.measured.empty()) {
+    done.measured = TRY(compress::measure(source, job.mixed, types, backend, job.work));
+  } else {
+    done.measured = TRY(compress::choices_of(job.mixed, types));
+    const std::string text = TRY(read_file(options.measured, limits::kJsonFileBytes));
+    if (auto read = compress::read_measured(text, job.sha256, done.measured); !read)
+      return within(options.measured, read.error());
+  }
   const compress::FileBytes file_bytes = [&](const compress::TypePlan& plan) {
     return compress::file_bytes(source, plan, job.gguf, backend);
   };
@@ -357,6 +367,8 @@ std::function<Result<void>()> declare(CLI::App& app) {
                  "Mix types so that the mean KL divergence is at most this and the file is small")
       ->check(CLI::PositiveNumber)
       ->excludes(bytes);
+  app.add_option("--measured", options->measured,
+                 "A JSON report of this model: what it measured for a mix is not measured again");
   app.add_option(
          "--tensor-type", options->tensor_types,
          "NAME=TYPE: tensors with this name or part of it get this type; several times, the last that fits counts")

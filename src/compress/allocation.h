@@ -16,9 +16,10 @@
 namespace hearth::compress {
 
 struct TypeChoice {
-  const TypeInfo* type = nullptr;  // null: the matrix stays as the source has it
+  const TypeInfo* type = nullptr;
   uint64_t bytes = 0;
   double divergence = 0;  // nats, of the model with this matrix alone changed
+  bool stays = false;     // as the source has it: nothing is changed
 };
 
 struct MatrixChoices {

@@ -45,7 +45,8 @@ class Chooser {
   [[nodiscard]] TypePlan plan_of(const Allocation& allocation) const {
     TypePlan plan = fixed_;
     for (size_t i = 0; i < matrices_.size(); ++i)
-      if (const TypeInfo* type = matrices_[i].choices[allocation[i]].type) plan[matrices_[i].name] = type;
+      if (const TypeChoice& choice = matrices_[i].choices[allocation[i]]; !choice.stays)
+        plan[matrices_[i].name] = choice.type;
     return plan;
   }
   [[nodiscard]] Allocation best() const { return *allocate_bytes(matrices_, std::numeric_limits<uint64_t>::max()); }

@@ -8,7 +8,7 @@ namespace {
 std::vector<MatrixChoices> two_matrices() {
   const TypeInfo &small = info(Type::kI4), &large = info(Type::kI8);
   return {{.name = "a", .choices = {{&small, 1000, 0.4}, {&large, 2000, 0.01}}},
-          {.name = "b", .choices = {{&small, 1000, 0.1}, {&large, 2000, 0.01}, {nullptr, 1500, 0}}}};
+          {.name = "b", .choices = {{&small, 1000, 0.1}, {&large, 2000, 0.01}, {&large, 1500, 0, true}}}};
 }
 
 // A file whose parts are rounded up to 512 bytes after a head of 100.

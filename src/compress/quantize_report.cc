@@ -5,10 +5,13 @@
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 #include <cmath>
+#include <map>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "compress/report_files.h"
 
 namespace hearth::compress {
@@ -113,6 +116,47 @@ json::value to_json(const QuantizeReport& report) {
           {"seed", report.seed},
           {"seconds", number(report.seconds)},
           {"peak_rss_bytes", report.peak_rss_bytes}};
+}
+
+Result<void> read_measured(std::string_view report, std::string_view source_sha256, std::span<MatrixChoices> matrices) {
+  const json::value parsed = TRY(parse_json(report));
+  const json::object* object = parsed.if_object();
+  const json::value* listed = object ? object->if_contains("tensors") : nullptr;
+  if (!listed || !listed->is_array())
+    return fail(Code::kMalformed, "not a report of `hearth quantize`: no \"tensors\"");
+  std::map<std::tuple<std::string_view, std::string_view, uint64_t>, double> told;
+  const auto text = [](const json::object& fields, std::string_view key) -> std::string_view {
+    const json::value* value = fields.if_contains(key);
+    return value && value->is_string() ? std::string_view(value->get_string()) : std::string_view();
+  };
+  if (text(*object, "source_sha256") != source_sha256)
+    return fail(Code::kInvalidArgument, "a report of another model: its source has the digest '{}', this one {}",
+                text(*object, "source_sha256").substr(0, 64), source_sha256);
+  const auto number_in = [](const json::object& fields, std::string_view key) {
+    const json::value* value = fields.if_contains(key);
+    return value && value->is_number() ? value->to_number<double>() : -1;
+  };
+  for (const json::value& tensor : listed->get_array()) {
+    const json::object* fields = tensor.if_object();
+    const json::value* measured = fields ? fields->if_contains("measured") : nullptr;
+    if (!measured || !measured->is_array()) continue;
+    for (const json::value& each : measured->get_array())
+      if (const json::object* choice = each.if_object())
+        told[{text(*fields, "name"), text(*choice, "type"),
+              static_cast<uint64_t>(std::clamp(number_in(*choice, "bytes"), 0.0, 0x1p60))}] =
+            number_in(*choice, "mean_kld");
+  }
+  for (MatrixChoices& matrix : matrices)
+    for (TypeChoice& choice : matrix.choices) {
+      const auto found = told.find({matrix.name, choice.type->name, choice.bytes});
+      if (found == told.end() || !(found->second >= 0))
+        return fail(Code::kInvalidArgument,
+                    "what tensor '{}' does as {} of {} bytes is not told: the report is of another format, or "
+                    "of no mix",
+                    matrix.name, choice.type->name, choice.bytes);
+      choice.divergence = found->second;
+    }
+  return {};
 }
 
 // The page's one file names the places of its parts with "@@part@@".

@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "base/result.h"
+#include "compress/allocation.h"
+
 namespace hearth::compress {
 
 // How a model does on the judge's text. What compares with the source is absent for the source itself.
@@ -60,7 +63,7 @@ struct QuantizeReport {
   std::string command, version;
   bool dry_run = false;  // the plan alone; the output does not exist
   ReportedModel source, output;
-  std::string source_sha256;  // empty: not computed
+  std::string source_sha256;  // of the digests of its files
   std::vector<ReportedTensor> tensors;
   std::vector<TradePoint> trade;
   std::optional<uint64_t> target_bytes;
@@ -74,6 +77,9 @@ struct QuantizeReport {
 // The whole report with the sums that readers want (bits per weight per tensor and in total). Figures that are no finite
 // number become null.
 boost::json::value to_json(const QuantizeReport& report);
+// Puts the divergences that a report of this source tells into the choices. kMalformed if it is no report, kInvalidArgument if it is
+// of another source, or naming the first tensor and type of which it tells nothing.
+Result<void> read_measured(std::string_view report, std::string_view source_sha256, std::span<MatrixChoices> matrices);
 // The page: light and dark, any width, no request to anywhere. Names in the report cannot break out of it.
 std::string to_html(const QuantizeReport& report);
 

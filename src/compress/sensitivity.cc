@@ -21,7 +21,7 @@ constexpr size_t kLogitRows = 32;
 struct Changed {
   size_t matrix = 0, choice = 0;
   std::vector<float> stream;
-  EncodedTensors head;  // where that is what was changed
+  EncodedTensors ends;  // where that is what was changed
 };
 
 // Of some rows of log-probabilities: the sum of their divergences.
@@ -39,24 +39,25 @@ double divergence_of_rows(std::span<const float> ours, std::span<const float> re
 class Measurement {
  public:
   Measurement(const SourceModel& source, std::span<const PlannedTensor* const> matrices,
-              std::span<const TypeInfo* const> types, Backend& backend, const QuantizeOptions& options)
+              std::vector<MatrixChoices> choices, Backend& backend, const QuantizeOptions& options)
       : source_(source),
         matrices_(matrices),
-        types_(types),
         backend_(backend),
         options_(options),
         pool_(options.n_threads),
         piece_(options.judged.front()),
-        positions_(static_cast<int>(piece_.size())) {
+        positions_(static_cast<int>(piece_.size())),
+        out_(std::move(choices)),
+        errors_(out_.size()) {
     for (const auto& chunk : options.calibration) positions_ = std::max(positions_, static_cast<int>(chunk.size()));
   }
 
   Result<std::vector<MatrixChoices>> run() {
-    TRY(list_choices());
-    LayerRunner ends = TRY(source_.ends({}, positions_, backend_));
-    calibration_ = ends.embed(std::span(options_.calibration).first(std::min(options_.calibration.size(), kPieces)));
-    reference_ = ends.embed(std::span(&piece_, 1)).front();
-    TRY(head());
+    LayerRunner as_it_is = TRY(source_.ends({}, positions_, backend_));
+    calibration_ =
+        as_it_is.embed(std::span(options_.calibration).first(std::min(options_.calibration.size(), kPieces)));
+    reference_ = as_it_is.embed(std::span(&piece_, 1)).front();
+    TRY(ends());
     for (int i = 0; i < source_.n_layers(); ++i) TRY(layer(i));
     TRY(compare());
     scale();
@@ -64,41 +65,25 @@ class Measurement {
   }
 
  private:
-  [[nodiscard]] bool is_head(size_t matrix) const { return matrices_[matrix] == &source_.head(); }
+  // Embedding and head, which may be one.
+  [[nodiscard]] bool is_end(size_t matrix) const { return layer_of(matrices_[matrix]->name) < 0; }
 
-  Result<void> list_choices() {
-    for (const PlannedTensor* matrix : matrices_) {
-      MatrixChoices choices{.name = matrix->name, .choices = {}};
-      const auto bytes_as = [&](const TypeInfo& type) {
-        const auto row = row_bytes(type, matrix->shape[0]);
-        return row ? *row * matrix->shape[1] * matrix->shape[2] * matrix->shape[3] : 0;
-      };
-      for (const TypeInfo* type : types_)
-        if (const uint64_t bytes = bytes_as(*type)) choices.choices.push_back({.type = type, .bytes = bytes});
-      if (choices.choices.empty())
-        return fail(Code::kInvalidArgument,
-                    "tensor '{}' has rows of {} elements, which none of the types of a mix can hold: leave it as it is "
-                    "(--keep {})",
-                    matrix->name, matrix->shape[0], matrix->name);
-      const TypeInfo& own = info(matrix->matrix.type);
-      if (!own.panel.is_float()) choices.choices.push_back({.type = nullptr, .bytes = bytes_as(own)});
-      out_.push_back(std::move(choices));
-      errors_.emplace_back();
-    }
-    return {};
-  }
-
-  // Every type of the head, with which the stream begins anew where it is the embedding, too.
-  Result<void> head() {
+  // Every type of them, and what the embedding's begins the stream with.
+  Result<void> ends() {
     for (size_t m = 0; m < matrices_.size(); ++m) {
-      if (!is_head(m)) continue;
-      const ErrorFeedback feedback = TRY(calibrate_head(source_, calibration_, options_.damping, backend_));
+      if (!is_end(m)) continue;
+      const PlannedTensor& tensor = *matrices_[m];
+      const ErrorFeedback feedback = &tensor == &source_.head()
+                                         ? TRY(calibrate_head(source_, calibration_, options_.damping, backend_))
+                                         : ErrorFeedback::none(tensor.matrix.cols);
       for (size_t c = 0; c < out_[m].choices.size(); ++c) {
-        const TypeInfo* type = out_[m].choices[c].type;
-        if (!type) continue;
-        Changed changed{.matrix = m, .choice = c, .stream = {}, .head = {}};
-        changed.head[matrices_[m]->name] = TRY(round_tensor(*matrices_[m], *type, feedback, backend_, pool_)).tensor;
-        changed.stream = TRY(source_.ends(changed.head, positions_, backend_)).embed(std::span(&piece_, 1)).front();
+        const TypeChoice& choice = out_[m].choices[c];
+        if (choice.stays) continue;
+        Changed changed{.matrix = m, .choice = c, .stream = {}, .ends = {}};
+        RoundedTensor rounded = TRY(round_tensor(tensor, *choice.type, feedback, backend_, pool_));
+        changed.ends[tensor.name] = std::move(rounded.tensor);
+        LayerRunner runner = TRY(source_.ends(changed.ends, positions_, backend_));
+        changed.stream = runner.embed(std::span(&piece_, 1)).front();
         changed_.push_back(std::move(changed));
       }
     }
@@ -110,13 +95,13 @@ class Measurement {
     const PlannedTensor& tensor = *matrices_[m];
     const std::vector<TypeChoice>& choices = out_[m].choices;
     for (const TypeChoice& choice : choices)
-      errors_[m].push_back(choice.type ? TRY(sampled_error(tensor, *choice.type, feedback)) : 0);
+      errors_[m].push_back(choice.stays ? 0 : TRY(sampled_error(tensor, *choice.type, feedback)));
     RoundedTensor rounded = TRY(round_tensor(tensor, *choices.front().type, feedback, backend_, pool_));
     // As floats, so that its weights' error alone is measured, not that of activations in 8 bits.
     EncodedTensors replaced;
     replaced[tensor.name] = as_floats(rounded.tensor);
     LayerRunner runner = TRY(source_.layer(layer_of(tensor.name), replaced, positions_, backend_));
-    Changed changed{.matrix = m, .choice = 0, .stream = reference_, .head = {}};
+    Changed changed{.matrix = m, .choice = 0, .stream = reference_, .ends = {}};
     TRY(runner.run(changed.stream));
     changed_.push_back(std::move(changed));
     return {};
@@ -152,37 +137,38 @@ class Measurement {
   // The divergence of each stream from the source's, over the second half of the piece.
   Result<void> compare() {
     if (options_.progress && !options_.progress("measuring", 1)) return fail(Code::kCancelled, "cancelled");
-    LayerRunner ends = TRY(source_.ends({}, positions_, backend_));
+    LayerRunner as_it_is = TRY(source_.ends({}, positions_, backend_));
     const size_t half = piece_.size() / 2;
     std::vector<double> sums(changed_.size());
     for (size_t begin = half; begin < piece_.size(); begin += kLogitRows) {
       const size_t end = std::min(begin + kLogitRows, piece_.size());
-      const std::vector<float> expected = ends.log_probabilities(reference_, begin, end, pool_);
+      const std::vector<float> expected = as_it_is.log_probabilities(reference_, begin, end, pool_);
       for (size_t i = 0; i < changed_.size(); ++i) {
-        if (!changed_[i].head.empty()) continue;
-        sums[i] += divergence_of_rows(ends.log_probabilities(changed_[i].stream, begin, end, pool_), expected,
+        if (!changed_[i].ends.empty()) continue;
+        sums[i] += divergence_of_rows(as_it_is.log_probabilities(changed_[i].stream, begin, end, pool_), expected,
                                       end - begin, pool_);
       }
     }
     for (size_t i = 0; i < changed_.size(); ++i) {
-      if (changed_[i].head.empty()) continue;
-      LayerRunner other = TRY(source_.ends(changed_[i].head, positions_, backend_));
+      if (changed_[i].ends.empty()) continue;
+      LayerRunner other = TRY(source_.ends(changed_[i].ends, positions_, backend_));
       for (size_t begin = half; begin < piece_.size(); begin += kLogitRows) {
         const size_t end = std::min(begin + kLogitRows, piece_.size());
         sums[i] += divergence_of_rows(other.log_probabilities(changed_[i].stream, begin, end, pool_),
-                                      ends.log_probabilities(reference_, begin, end, pool_), end - begin, pool_);
+                                      as_it_is.log_probabilities(reference_, begin, end, pool_), end - begin, pool_);
       }
     }
+    // Of predictions that hardly differ the sums are noise, and may be below zero.
     for (size_t i = 0; i < changed_.size(); ++i)
       out_[changed_[i].matrix].choices[changed_[i].choice].divergence =
-          sums[i] / static_cast<double>(piece_.size() - half);
+          std::max(0.0, sums[i] / static_cast<double>(piece_.size() - half));
     return {};
   }
 
   // The types that were not measured.
   void scale() {
     for (size_t m = 0; m < matrices_.size(); ++m) {
-      if (is_head(m)) continue;
+      if (is_end(m)) continue;
       std::vector<TypeChoice>& choices = out_[m].choices;
       const double measured = choices.front().divergence, error = errors_[m].front();
       for (size_t c = 1; c < choices.size(); ++c)
@@ -192,7 +178,6 @@ class Measurement {
 
   const SourceModel& source_;
   std::span<const PlannedTensor* const> matrices_;
-  std::span<const TypeInfo* const> types_;
   Backend& backend_;
   const QuantizeOptions& options_;
   ThreadPool pool_;
@@ -207,13 +192,37 @@ class Measurement {
 
 }  // namespace
 
+Result<std::vector<MatrixChoices>> choices_of(std::span<const PlannedTensor* const> matrices,
+                                              std::span<const TypeInfo* const> types) {
+  std::vector<MatrixChoices> out;
+  for (const PlannedTensor* matrix : matrices) {
+    MatrixChoices choices{.name = matrix->name, .choices = {}};
+    const auto bytes_as = [&](const TypeInfo& type) {
+      const auto row = row_bytes(type, matrix->shape[0]);
+      return row ? *row * matrix->shape[1] * matrix->shape[2] * matrix->shape[3] : 0;
+    };
+    for (const TypeInfo* type : types)
+      if (const uint64_t bytes = bytes_as(*type)) choices.choices.push_back({.type = type, .bytes = bytes});
+    if (choices.choices.empty())
+      return fail(Code::kInvalidArgument,
+                  "tensor '{}' has rows of {} elements, which none of the types of a mix can hold: leave it as it is "
+                  "(--keep {})",
+                  matrix->name, matrix->shape[0], matrix->name);
+    if (const TypeInfo& own = info(matrix->matrix.type); !own.panel.is_float())
+      choices.choices.push_back({.type = &own, .bytes = bytes_as(own), .stays = true});
+    out.push_back(std::move(choices));
+  }
+  return out;
+}
+
 Result<std::vector<MatrixChoices>> measure(const SourceModel& source, std::span<const PlannedTensor* const> matrices,
                                            std::span<const TypeInfo* const> types, Backend& backend,
                                            const QuantizeOptions& options) {
+  std::vector<MatrixChoices> choices = TRY(choices_of(matrices, types));
   if (options.calibration.empty() || options.judged.empty())
     return fail(Code::kInvalidArgument,
                 "a mix is chosen by measuring: it needs a text for calibration and for judging");
-  return Measurement(source, matrices, types, backend, options).run();
+  return Measurement(source, matrices, std::move(choices), backend, options).run();
 }
 
 }  // namespace hearth::compress

@@ -4,6 +4,8 @@
 #include <boost/json.hpp>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
 
 #include "support/program.h"
 #include "support/test_folder.h"
@@ -99,6 +101,82 @@ TEST_F(QuantizeTest, TheReportIsAPageThatNeedsNothingElse) {
   const std::string html = test::read_whole(page);
   EXPECT_NE(html.find("blk.0.ffn_down"), std::string::npos);
   EXPECT_EQ(html.find("src=\"http"), std::string::npos);
+}
+
+// A mix: as small as asked for, better than the smallest, and what it was chosen from is in the report.
+TEST_F(QuantizeTest, AMixHasAtMostTheBytesOfItsTarget) {
+  for (const std::string format : {"pack", "gguf"}) {
+    const auto out = [&](const std::string& name) { return (folder_.path() / (name + "." + format)).string(); };
+    const auto bytes_with = [&](const std::string& type) {
+      const ProgramResult made = quantize(model("llama"), out(type), {"--type", type, "--head-type", type});
+      EXPECT_EQ(made.exit_code, 0) << made.err;
+      return std::filesystem::file_size(out(type));
+    };
+    const uint64_t small = bytes_with(format == "pack" ? "i4" : "iq4_nl"),
+                   large = bytes_with(format == "pack" ? "i8" : "q8_0");
+    const uint64_t target = (small + large) / 2;
+    const ProgramResult made =
+        quantize(model("llama"), out("mixed"), {"--target-bytes", std::to_string(target), "--json"});
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+    EXPECT_LE(std::filesystem::file_size(out("mixed")), target);
+    const auto report = json::parse(made.out);
+    EXPECT_EQ(report.at("target_bytes").to_number<uint64_t>(), target);
+    std::set<std::string> types;
+    for (const auto& tensor : report.at("tensors").as_array())
+      if (!tensor.at("measured").as_array().empty()) types.emplace(tensor.at("type").as_string());
+    EXPECT_GT(types.size(), 1U);
+    EXPECT_EQ(hearth({"run", out("mixed"), "the a", "--raw", "-n", "4"}).exit_code, 0);
+  }
+}
+
+TEST_F(QuantizeTest, ATargetOfDivergenceIsReached) {
+  const std::string out = (folder_.path() / "x.pack").string();
+  const std::string report = (folder_.path() / "report.json").string();
+  const ProgramResult plan = quantize(model("llama"), out, {"--target-kld", "0.01", "--dry-run", "--report", report});
+  ASSERT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_NE(plan.out.find("expected KLD"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(out));
+  // What was measured serves for other targets of the same model, and for no other model.
+  const ProgramResult again =
+      quantize(model("llama"), out, {"--target-kld", "0.01", "--dry-run", "--measured", report});
+  EXPECT_EQ(again.out, plan.out);
+  EXPECT_EQ(again.err.find("measuring"), std::string::npos) << again.err;
+  const ProgramResult other = quantize(model("phi3"), out, {"--target-kld", "0.01", "--dry-run", "--measured", report});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_NE(other.err.find("report of another model"), std::string::npos) << other.err;
+  const ProgramResult made = quantize(model("llama"), out, {"--target-kld", "0.01", "--json"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_LE(json::parse(made.out).at("output").at("quality").at("mean_kld").to_number<double>(), 0.01);
+}
+
+TEST_F(QuantizeTest, ATargetThatCannotBeReachedSaysWhatCan) {
+  const std::string out = (folder_.path() / "x.pack").string();
+  const ProgramResult small = quantize(model("llama"), out, {"--target-bytes", "1000"});
+  EXPECT_EQ(small.exit_code, 2) << small.err;
+  EXPECT_NE(small.err.find("the smallest mix has"), std::string::npos) << small.err;
+  const ProgramResult text = hearth({"quantize", model("llama"), out, "--target-bytes", "90MB"});
+  EXPECT_EQ(text.exit_code, 2);
+  EXPECT_NE(text.err.find("--calibrate"), std::string::npos) << text.err;
+  const ProgramResult both = quantize(model("llama"), out, {"--type", "i4", "--target-kld", "0.1"});
+  EXPECT_NE(both.err.find("--type mixed"), std::string::npos) << both.err;
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+TEST_F(QuantizeTest, SingleTensorsGetTheTypesThatAreWanted) {
+  const std::string out = (folder_.path() / "x.pack").string();
+  const ProgramResult made = quantize(
+      model("llama"), out,
+      {"--type", "i4", "--tensor-type", "ffn_down=i6", "--tensor-type", "blk.1.ffn_down=q8_0", "--dry-run", "--json"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  const auto report = json::parse(made.out);
+  std::map<std::string, std::string> types;
+  for (const auto& tensor : report.at("tensors").as_array())
+    types[std::string(tensor.at("name").as_string())] = std::string(tensor.at("type").as_string());
+  EXPECT_EQ(types["blk.0.ffn_down.weight"], "I6");
+  EXPECT_EQ(types["blk.1.ffn_down.weight"], "Q8_0");
+  EXPECT_EQ(types["blk.1.ffn_up.weight"], "I4");
+  const ProgramResult wrong = quantize(model("llama"), out, {"--tensor-type", "ffn_down"});
+  EXPECT_NE(wrong.err.find("NAME=TYPE"), std::string::npos) << wrong.err;
 }
 
 }  // namespace
