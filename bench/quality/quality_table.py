@@ -32,6 +32,7 @@ import quality_plots
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = pathlib.Path(os.environ.get("HEARTH_PEERS", pathlib.Path.home() / ".cache/hearth-peers"))
 LLAMA_TYPES = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "IQ4_NL", "IQ4_XS", "Q4_0", "Q4_1", "Q5_0"]
+MEASURED = "hearth-mixed-84.json"
 CHUNKS, CONTEXT, CALIBRATION_CHUNKS, KV_CONTEXT = 16, 512, 64, 2048
 
 
@@ -161,9 +162,11 @@ def all_rows():
     def pack(name, kind, targets, *more, **options):
         return Row(name, ["--type", kind, *more, "--format", "pack"], suffix=".pack", targets=targets, **options)
 
+    # What the first measures serves the others.
     for size, factor in ((84, 1.0), (91, 1.0), (106, 0.5)):
+        known = [] if size == 84 else ["--measured", MEASURED]
         rows.append(pack(f"hearth-mixed-{size}", "mixed", [megabytes(size), Target("mean_kld", "Q4_K_M", factor), minutes(60),
-                                                           peak_gb(1.5)], "--target-bytes", str(size * 10**6)))
+                                                           peak_gb(1.5)], "--target-bytes", f"{size}MB", *known))
     kv = {"of": "Q8_0", "context": KV_CONTEXT}
     return rows + [
         pack("hearth-i8", "i8", [megabytes(145), Target("mean_kld", "Q8_0"), *one_type]),
@@ -172,7 +175,7 @@ def all_rows():
             targets=[Target("mean_kld", "hearth-i4", 1.3)]),
         pack("gemma-170", "mixed",
              [megabytes(170), Target("mean_kld", limit=0.02), Target("same_top", limit=0.95, at_least=True)],
-             "--target-bytes", "170000000", model="gemma3-270m-q4_k_m"),
+             "--target-bytes", "170MB", model="gemma3-270m-q4_k_m"),
         pack("qwen-1.5b", "i4", [Limit("peak_bytes", 3.0, float(1 << 30), "peak GiB")], model="qwen2.5-coder-1.5b-q4_k_m",
              judged=False),
         Row("kv-f16", evaluate=["--kv-type", "f16"], **kv),
@@ -270,12 +273,16 @@ class Bench:
         if row.llama_type:
             command = ["llama-quantize", "--imatrix", self.work / "imatrix.gguf", self.source, part, row.llama_type, self.args.threads]
         else:
-            command = ["hearth", "quantize", self.source_of(row), part, *row.arguments, "--calibrate", self.calibrate,
-                       "--seed", 1, "--report", out.with_suffix(".html")]
+            arguments = [self.work / word if word == MEASURED else word for word in row.arguments]
+            command = ["hearth", "quantize", self.source_of(row), part, *arguments, "--calibrate", self.calibrate,
+                       "--seed", 1, "--report", out.with_suffix(".json")]
         typed = " ".join(pathlib.Path(word).name if os.sep in str(word) else str(word) for word in command)
         typed = typed.replace(".part", "")
+        report = out.with_suffix(".json")
         if out.exists() and not self.args.again:
-            return out, typed, self.rows.get(row.name, {}).get("cost", {})
+            told = json.loads(report.read_text()) if report.exists() and not row.llama_type else None
+            cost = {"seconds": told["seconds"], "peak_bytes": told["peak_rss_bytes"]} if told else {}
+            return out, typed, self.rows.get(row.name, {}).get("cost", cost)
         command[0] = self.llama / "llama-quantize" if row.llama_type else self.hearth
         if row.llama_type:
             self.imatrix()

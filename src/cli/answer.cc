@@ -10,6 +10,7 @@ namespace hearth::cli {
 void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   declare_model_options(app, options.model);
   declare_speculate_option(app, options.model);
+  declare_memory_option(app, options.model);
   app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")
       ->check(CLI::Range(0, 1 << 24));
   app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest token")->capture_default_str();

@@ -193,6 +193,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("MODEL", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")
       ->required();
   declare_model_options(app, options->model);
+  declare_memory_option(app, options->model);
   app.add_option("--prompt", options->prompt, "Tokens of the prompt; 0: leave it out")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();

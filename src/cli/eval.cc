@@ -173,6 +173,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("MODEL", options->model.model, "A name in the store, a .gguf file or a Hugging Face folder")
       ->required();
   declare_model_options(app, options->model);
+  declare_memory_option(app, options->model);
   app.add_option("--text", options->text, "The text")->required();
   app.add_option("--chunks", options->chunks, "Chunks at most (default: all the text has)")
       ->check(CLI::Range(1, 1 << 20));

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <chrono>
 
+#include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/settings.h"
 #include "model/kv_gate.h"
@@ -34,6 +35,12 @@ void declare_model_options(CLI::App& app, ModelOptions& options) {
                  "What computes: cpu, or reference (slow, the definition of every result)")
       ->capture_default_str();
   app.add_flag("--no-cache", options.no_cache, "Lay the model out in memory; keep no pack of it and use none");
+}
+
+void declare_memory_option(CLI::App& app, ModelOptions& options) {
+  app.add_option(
+      "--memory", options.memory,
+      "All memory that may be taken (512MiB, 2G): what does not fit of the weights is read from disk for every token");
 }
 
 void declare_adapter_option(CLI::App& app, ModelOptions& options) {
@@ -71,6 +78,11 @@ Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options) {
   return create_backend(options.backend, {.n_threads = n_threads, .isa = isa_from_environment()});
 }
 
+Result<std::vector<KvType>> kv_types_for(const ModelOptions& options) {
+  if (options.kv_type == "auto") return std::vector{KvType::kF16, KvType::kI8};
+  return std::vector{TRY(parse_kv_type(options.kv_type))};
+}
+
 namespace {
 
 // A progress line, made when its work begins, for it tells speed and time from then on.
@@ -95,15 +107,23 @@ Result<Model> load_path(const ModelOptions& options, const Store& store, const s
   const int n_threads = options.n_threads > 0 ? options.n_threads : TRY(thread_count_from_environment());
   if (!backend) backend = TRY(make_backend(options));
   const auto cache = options.no_cache ? std::nullopt : open_cache(store);
-  return load_model(path, std::move(backend),
-                    {.context = options.context,
-                     .rows_max = 0,
-                     .progress = progress("loading " + label),
-                     .bits = options.precision == "4" ? 4 : 8,
-                     .adapter_rank_max = options.adapters.empty() ? 0 : kAdapterRankMax},
-                    {.cache = cache ? &*cache : nullptr,
-                     .n_threads = n_threads,
-                     .progress = progress("importing " + label + " (once)")});
+  MemoryBound bound{.bytes = options.memory.empty() ? 0 : TRY(parse_size("--memory", options.memory)),
+                    .wish = {.context = 0, .parallel = options.parallel, .kv_types = TRY(kv_types_for(options))}};
+  Model model = TRY(load_model(path, std::move(backend),
+                               {.context = options.context,
+                                .rows_max = 0,
+                                .progress = progress("loading " + label),
+                                .bits = options.precision == "4" ? 4 : 8,
+                                .adapter_rank_max = options.adapters.empty() ? 0 : kAdapterRankMax},
+                               {.cache = cache ? &*cache : nullptr,
+                                .n_threads = n_threads,
+                                .progress = progress("importing " + label + " (once)")},
+                               bound));
+  if (model.weights)
+    fmt::print(stderr, "hearth: {} of memory: of {} of weights {} are read from disk for every token\n",
+               human_bytes(bound.bytes), human_bytes(static_cast<uint64_t>(model.decoder->weight_bytes())),
+               human_bytes(model.fit->weights.read_bytes));
+  return model;
 }
 
 }  // namespace
@@ -155,6 +175,7 @@ Result<std::map<std::string, std::string>> adapter_families(const ModelOptions& 
 }
 
 Result<KvType> kv_type_for(const Model& model, const ModelOptions& options) {
+  if (model.fit && model.fit->kv_type != KvType::kF16) return model.fit->kv_type;
   const auto cache = options.no_cache ? std::nullopt : open_cache(TRY(open_store()));
   const KvGateOptions gate{
       .open = options.kv_gate == "off",
@@ -186,7 +207,10 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     const Checkpoint checkpoint = TRY(open_checkpoint(source.path));
     const std::unique_ptr<Backend> backend = TRY(make_backend(options));
     const MemoryPlan plan = TRY(plan_memory(checkpoint, *backend, options.context, engine.kv_type, engine.parallel));
-    return static_cast<int64_t>(plan.weight_bytes + plan.kv_bytes);
+    const uint64_t whole = plan.weight_bytes + plan.kv_bytes;
+    // With a bound the model is made to fit.
+    const uint64_t bound = options.memory.empty() ? whole : TRY(parse_size("--memory", options.memory));
+    return static_cast<int64_t>(std::min(whole, bound));
   };
   auto load = [options, engine, store](const ModelSource& source) -> Result<std::unique_ptr<LoadedModel>> {
     auto loaded = std::make_unique<LoadedModel>();

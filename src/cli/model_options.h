@@ -23,6 +23,8 @@ struct ModelOptions {
   int context = 0;    // 0: 4096, or what the model can if that is less
   std::string kv_type = "f16", kv_gate = "on", precision = "8";
   std::string backend = "cpu";
+  std::string memory;  // "512MiB", empty: no bound
+  int parallel = 1;    // contexts that the bound has to hold
   bool no_cache = false;
   std::string speculate = "auto", draft;
   std::vector<std::string> adapters{};  // "NAME=FILE"
@@ -31,11 +33,16 @@ struct ModelOptions {
 // Declares --threads, --context, --kv-type, --kv-gate, --precision, --backend and --no-cache; MODEL itself is each command's.
 void declare_model_options(CLI::App& app, ModelOptions& options);
 
+// Declares --memory, for commands that have one model.
+void declare_memory_option(CLI::App& app, ModelOptions& options);
+
 // MODEL without the folders of a path, for people to read.
 std::string short_name(const ModelOptions& options);
 Result<std::unique_ptr<Backend>> make_backend(const ModelOptions& options);
 // Whether an engine's precision may be switched while it runs.
 inline bool may_switch_precision(const ModelOptions& options) { return options.precision == "auto"; }
+// What keys and values may be kept as, the most exact first.
+Result<std::vector<KvType>> kv_types_for(const ModelOptions& options);
 // Finds MODEL and loads it, with progress on stderr when it takes long.
 Result<Model> load(const ModelOptions& options);
 // The KV type to run a loaded model with, measured first if it has to be (kv_gate.h), with progress on stderr.

@@ -112,6 +112,8 @@ Result<void> run(ServeOptions& options) {
   options.server.memory_bytes_max =
       options.memory.empty() ? default_memory() : static_cast<int64_t>(TRY(parse_size("--memory", options.memory)));
   options.catalog.memory_bytes_max = options.server.memory_bytes_max;
+  options.catalog.model.memory = options.memory;
+  options.catalog.model.parallel = options.catalog.engine.parallel;
   options.server.log_form = options.log_form == "json"  ? serve::LogForm::kJson
                             : options.log_form == "off" ? serve::LogForm::kOff
                                                         : serve::LogForm::kText;
@@ -181,8 +183,10 @@ std::function<Result<void>()> declare(CLI::App& app) {
       ->check(CLI::Range(1, 1024));
   app.add_option("--queue", options->catalog.engine.queue_max, "Requests that may wait, per model")
       ->capture_default_str();
-  app.add_option("--memory", options->memory,
-                 "For all models together: 512MiB, 4G (default: four fifths of the machine's)");
+  app.add_option(
+      "--memory", options->memory,
+      "All memory that may be taken: 512MiB, 4G (default: four fifths of the machine's, for models); a model "
+      "that does not fit reads some of its weights from disk for every token");
   app.add_option("--keep-alive", options->catalog.keep_alive_seconds,
                  "Seconds a model stays after its last use; -1: for ever")
       ->capture_default_str()

@@ -233,11 +233,13 @@ void Decoder::all_layers(const Batch& batch, const SequenceStore& store) {
   prepare_rope(batch);
   for (int i = 0; i < config_.n_layers(); ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
+    if (weights_) weights_->acquire(first_layer_ + i);
     if (layer.config.mixer == Mixer::kAttention)
       mix_attention(layer, i, batch, store);
     else
       mix_short_conv(layer, i, batch, store);
     feed_forward(layer, i, batch);
+    if (weights_) weights_->release(first_layer_ + i);
   }
 }
 

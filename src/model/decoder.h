@@ -20,6 +20,7 @@
 #include "model/decoder_config.h"
 #include "model/rope.h"
 #include "model/sequence.h"
+#include "model/weight_stream.h"
 
 namespace hearth {
 
@@ -33,7 +34,9 @@ struct DecoderOptions {
   int context = 0;                     // positions a sequence may have; 0: 4096 or the model's maximum if that is less
   int rows_max = 0;                    // rows of one step; 0: as many up to 512 as scratch of 16 MiB allows
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // while loading; may be empty
-  int bits = 8;              // of nested matrices: 8, or 4 (see set_bits)
+  WeightStream* weights =
+      nullptr;   // where a pack's matrices are in memory, if not where they are mapped; outlives the decoder
+  int bits = 8;  // of nested matrices: 8, or 4 (see set_bits)
   int adapter_rank_max = 0;  // room for sequences with adapters (adapter.h) up to this rank; 0: there are none
 };
 
@@ -157,8 +160,10 @@ class Decoder {
   int context_ = 0, rows_max_ = 0, n_rows_ = 0;
   int64_t weight_bytes_ = 0, scratch_bytes_ = 0;
   std::vector<Layer> layers_;
-  std::vector<int> bits_;    // of each unit
-  Matrix embedding_, head_;  // head_ null: tied to the embedding
+  WeightStream* weights_ = nullptr;  // null: all are where they stay
+  int first_layer_ = 0;              // of the model
+  std::vector<int> bits_;            // of each unit
+  Matrix embedding_, head_;          // head_ null: tied to the embedding
   Vector output_norm_;
   std::vector<Rope> ropes_;
   // Scratch: offsets in floats per row.

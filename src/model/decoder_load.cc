@@ -51,6 +51,8 @@ class DecoderLoader {
     for (int i = 0; i < c.n_layers(); ++i) decoder->layers_.push_back(TRY(layer(c, i)));
     TRY(all_used());
     decoder->weight_bytes_ = weight_bytes_;
+    decoder->weights_ = options_.weights;
+    decoder->first_layer_ = first_layer_;
     if (!plan_) TRY(set_bits(*decoder));
     return decoder;
   }
@@ -139,6 +141,9 @@ class DecoderLoader {
   void loaded(const TensorRef& tensor) {
     done_bytes_ += tensor.stored_bytes();
     if (!plan_) release(checkpoint_, tensor.data);
+    // Where memory counts, what the kernel mapped around it goes, too.
+    if (options_.weights)
+      for (const MappedFile& file : checkpoint_.files()) file.release(0, file.bytes().size());
     if (options_.progress) options_.progress(done_bytes_, total_bytes_);
   }
 
@@ -180,6 +185,8 @@ class DecoderLoader {
                         .data = tensor->panels,
                         .panels = !tensor->panels.empty(),
                         .consumed = {}};
+    if (options_.weights)
+      for (auto& panels : source.data) panels = options_.weights->place(panels);
     const size_t bytes = tensor->data.size() / static_cast<size_t>(slices);
     for (size_t i = 0; !source.panels && i < static_cast<size_t>(slices); ++i)
       source.data.push_back(tensor->data.subspan(i * bytes, bytes));

@@ -1,10 +1,13 @@
 #include "model/model.h"
 
+#include <malloc.h>
+
 #include <optional>
 #include <thread>
 
 #include "base/log.h"
 #include "model/gguf_tokenizer.h"
+#include "model/memory_plan.h"
 #include "model/open_cached.h"
 #include "text/tokenizer_json.h"
 
@@ -62,8 +65,33 @@ Result<TextSide> load_text(const Checkpoint& checkpoint) {
 
 namespace {
 
-// Text side and decoder of a model whose checkpoint and backend are there.
-Result<void> complete(Model& model, const DecoderOptions& options) {
+// Decides what of the weights stays, once all else that has to be in memory is.
+Result<void> fit(Model& model, const MemoryBound& bound, DecoderOptions& options) {
+  model.checkpoint->release_read();
+  ::malloc_trim(0);  // what reading the text took
+  const MemoryNeeds needs = TRY(memory_needs(*model.checkpoint, *model.backend, resident_bytes()));
+  MemoryWish wish = bound.wish;
+  wish.context = TRY(plan_memory(*model.checkpoint, *model.backend, options.context, KvType::kF16)).context;
+  model.fit = TRY(fit_memory(needs, wish, bound.bytes));
+  if (model.fit->weights.read_bytes == 0) return {};
+  if (!model.checkpoint->packed())
+    return fail(Code::kLimit,
+                "weights that do not fit into {} MiB are read from a pack, and none could be kept (--no-cache, or a "
+                "disk that is full)",
+                bound.bytes >> 20);
+  model.weights = TRY(WeightStream::create(*model.checkpoint, *model.backend, model.fit->weights.resident_bytes));
+  options.weights = model.weights.get();
+  return {};
+}
+
+Result<void> complete_within(Model& model, DecoderOptions options, const MemoryBound& bound) {
+  model.text = TRY(load_text(*model.checkpoint));
+  TRY(fit(model, bound, options));
+  model.decoder = TRY(Decoder::load(*model.checkpoint, *model.backend, options));
+  return {};
+}
+
+Result<void> load_both(Model& model, const DecoderOptions& options) {
   const std::string path = model.checkpoint->path().string();
   // A large vocabulary takes as long as a good part of the weights; neither needs the other.
   std::optional<Result<TextSide>> text;
@@ -73,6 +101,13 @@ Result<void> complete(Model& model, const DecoderOptions& options) {
   model.text = TRY(std::move(*text));
   if (!decoder) return within(path, decoder.error());
   model.decoder = std::move(*decoder);
+  return {};
+}
+
+// Text side and decoder of a model whose checkpoint and backend are there.
+Result<void> complete(Model& model, const DecoderOptions& options, const MemoryBound& bound) {
+  const std::string path = model.checkpoint->path().string();
+  TRY(bound.bytes > 0 ? complete_within(model, options, bound) : load_both(model, options));
   const int n_tokens = model.text.tokenizer->n_vocab(), n_vocab = model.decoder->config().n_vocab;
   if (n_tokens > n_vocab)
     return fail(Code::kMalformed, "{}: the tokenizer has {} tokens, the embedding only {} rows", path, n_tokens,
@@ -85,14 +120,14 @@ Result<void> complete(Model& model, const DecoderOptions& options) {
 }  // namespace
 
 Result<Model> load_model(const std::filesystem::path& path, std::shared_ptr<Backend> backend,
-                         const DecoderOptions& options, const PackOptions& packs) {
+                         const DecoderOptions& options, const PackOptions& packs, const MemoryBound& bound) {
   Model model;
   model.backend = std::move(backend);
   for (const bool anew : {false, true}) {
     auto packed = packs.cache ? TRY(open_cached(path, *model.backend, packs, anew)) : std::optional<Checkpoint>();
     if (!packed) break;
     model.checkpoint = std::make_unique<Checkpoint>(std::move(*packed));
-    auto completed = complete(model, options);
+    auto completed = complete(model, options, bound);
     if (completed) return model;
     // A manifest whose digest is right may still say what no model can be.
     const Code code = completed.error().code;
@@ -101,8 +136,9 @@ Result<Model> load_model(const std::filesystem::path& path, std::shared_ptr<Back
     LOG(kWarning, "{}; the pack is made anew", completed.error().message);
   }
   model.decoder.reset();
+  model.weights.reset();
   model.checkpoint = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
-  TRY(complete(model, options));
+  TRY(complete(model, options, bound));
   return model;
 }
 

@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "model/checkpoint.h"
 #include "model/decoder.h"
+#include "model/memory_budget.h"
 #include "store/pack_cache.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -27,7 +28,14 @@ struct Model {
   std::unique_ptr<Checkpoint> checkpoint;
   TextSide text;
   std::shared_ptr<Backend> backend;  // of a draft model, the same as that of the model it drafts for
+  std::unique_ptr<WeightStream> weights;  // null: all of them stay in memory
   std::unique_ptr<Decoder> decoder;
+  std::optional<MemoryFit> fit;  // to a bound, where one was given
+};
+// A bound for the memory of the whole process, and what is wanted within it.
+struct MemoryBound {
+  uint64_t bytes = 0;  // 0: none
+  MemoryWish wish;     // its context is that of the decoder's options
 };
 // Where a model is kept once it was laid out (pack.h), so that the next time it is only mapped.
 struct PackOptions {
@@ -36,9 +44,10 @@ struct PackOptions {
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress{};  // while one is made; may be empty
 };
 // `path`: a GGUF file, a folder with safetensors, or a pack. Where no pack can be kept (a disk full or read-only) a warning is
-// logged and the model laid out in memory; a damaged pack in the cache is made anew.
+// logged and the model laid out in memory; a damaged pack in the cache is made anew. With a bound, what does not fit is streamed from
+// the pack, or kLimit says what would fit (fit_memory).
 Result<Model> load_model(const std::filesystem::path& path, std::shared_ptr<Backend> backend,
-                         const DecoderOptions& options, const PackOptions& packs = {});
+                         const DecoderOptions& options, const PackOptions& packs = {}, const MemoryBound& bound = {});
 
 // The files a model consists of, found by names alone: one GGUF or all parts of a split one, or what a folder's model is read
 // from. kIo if the folder cannot be read.

@@ -138,5 +138,35 @@ TEST(Eval, AModelDoesNotDivergeFromItself) {
   EXPECT_EQ(report.at("same_top").to_number<double>(), 1.0);
 }
 
+// A bound for memory costs speed, never an answer.
+TEST(Run, AModelLargerThanItsMemoryGivesTheSameAnswer) {
+  const auto ask = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments{
+        "run",       model(), "The capital of France is", "--raw", "--temperature", "0", "--max-tokens", "12",
+        "--context", "256"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return hearth_program(arguments);
+  };
+  const std::string answer = ask({}).out;
+  const auto planned = hearth_program({"plan", model(), "--memory", "64G", "--context", "256", "--json"});
+  ASSERT_EQ(planned.exit_code, 0) << planned.err;
+  const auto json = parse_json(planned.out).value();
+  const auto weights = json.at("weight_bytes").to_number<uint64_t>();
+  const uint64_t memory = json.at("plan").at("total_bytes").to_number<uint64_t>() - weights / 3;
+  const auto streamed = ask({"--memory", std::to_string(memory)});
+  EXPECT_EQ(streamed.exit_code, 0) << streamed.err;
+  EXPECT_EQ(streamed.out, answer);
+  EXPECT_NE(streamed.err.find("read from disk for every token"), std::string::npos) << streamed.err;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  const auto bench = hearth_program({"bench", model(), "--memory", std::to_string(memory), "--prompt", "64", "--gen",
+                                     "8", "--context", "256", "--repeat", "1", "--json"});
+  ASSERT_EQ(bench.exit_code, 0) << bench.err;
+  EXPECT_LE(parse_json(bench.out).value().at("peak_rss_bytes").to_number<uint64_t>(), memory);
+#endif
+  const auto nothing = ask({"--memory", "20MiB"});
+  EXPECT_NE(nothing.exit_code, 0);
+  EXPECT_NE(nothing.err.find("MiB would do"), std::string::npos) << nothing.err;
+}
+
 }  // namespace
 }  // namespace hearth

@@ -1,0 +1,49 @@
+// One bound for all memory of a process: what fits, and what gives way.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/result.h"
+#include "model/checkpoint.h"
+#include "model/weight_stream.h"
+
+namespace hearth {
+
+// What has to be in memory at once.
+struct MemoryNeeds {
+  uint64_t program_bytes = 0;  // code, vocabulary, scratch: all but weights and contexts
+  uint64_t weight_bytes = 0;   // all of them
+  std::function<Result<StreamPlan>(uint64_t bytes_max)> weights;  // which of them stay; empty: they cannot be streamed
+  std::function<uint64_t(KvType type, int context)> kv_bytes;     // of one sequence
+};
+
+struct MemoryWish {
+  int context = 0, parallel = 1;
+  std::vector<KvType> kv_types;  // that may be used, the most exact first; at least one
+};
+
+struct MemoryFit {
+  int context = 0, parallel = 1;
+  KvType kv_type = KvType::kF16;
+  uint64_t program_bytes = 0, kv_bytes = 0;
+  StreamPlan weights;
+  [[nodiscard]] uint64_t total_bytes() const { return program_bytes + kv_bytes + weights.resident_bytes; }
+};
+
+// Pure. Gives way in this order: the type of keys and values, then weights that are streamed. kLimit, with the least bytes that would
+// do and the nearest wish that fits, if both are not enough.
+Result<MemoryFit> fit_memory(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes);
+// The nearest smaller wish that fits: fewer sequences, then shorter contexts. Nothing if not even 256 positions of one do.
+std::optional<MemoryFit> nearest_fit(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes);
+
+// Needs of a checkpoint beside a program that has taken `program_bytes` so far.
+Result<MemoryNeeds> memory_needs(const Checkpoint& checkpoint, Backend& backend, uint64_t program_bytes);
+// What this process has resident, its own memory and mapped files together; 0 where the kernel does not tell.
+uint64_t resident_bytes();
+
+}  // namespace hearth
