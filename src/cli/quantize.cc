@@ -208,6 +208,8 @@ compress::QuantizeReport report_of(const Options& options, const Job& job, const
   compress::QuantizeReport report;
   report.command = fmt::format("hearth quantize {} {} --type {}", short_name(options.model),
                                std::filesystem::path(options.out).filename().string(), options.type);
+  if (options.target.bytes) report.command += fmt::format(" --target-bytes {}", *options.target.bytes);
+  if (options.target.divergence) report.command += fmt::format(" --target-kld {:g}", *options.target.divergence);
   report.version = HEARTH_VERSION;
   report.dry_run = options.dry_run;
   report.seed = options.seed;
