@@ -145,6 +145,8 @@ class Backend {
   [[nodiscard]] virtual std::string_view name() const = 0;
   // For `doctor` and logs, for instance "avx2, 2 threads".
   [[nodiscard]] virtual std::string describe() const = 0;
+  // Computes with so many of its threads from now on, 0: with all. Changes no result.
+  virtual void use_threads(int /*n*/) {}
 
   // Zeroed; pages of a large buffer take memory only once they are written.
   virtual Result<std::unique_ptr<Buffer>> allocate(int64_t bytes) = 0;

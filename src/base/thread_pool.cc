@@ -71,15 +71,21 @@ void leave_cpu(int cpu, cpu_set_t allowed) {
 ThreadPool::ThreadPool(int n_threads, const FastCores& cores)
     : n_threads_(n_threads),
       regions_(std::make_unique<Region[]>(static_cast<size_t>(n_threads))),
-      caller_spin_ns_(kSpinMaxNs) {
+      caller_spin_ns_(kSpinMaxNs),
+      used_(n_threads) {
   for (int thread = 1; thread < n_threads; ++thread)
     workers_.emplace_back([this, thread, cores] { work(thread, cores); });
 }
 
 ThreadPool::~ThreadPool() {
   stop_.store(true);
+  use(n_threads_);
   generation_.fetch_add(1);
   generation_.notify_all();
+}
+
+void ThreadPool::use(int n) {
+  if (used_.exchange(n) != n) used_.notify_all();
 }
 
 void ThreadPool::work(int thread, const FastCores& cores) {
@@ -88,6 +94,7 @@ void ThreadPool::work(int thread, const FastCores& cores) {
   uint32_t seen = 0;
   int64_t spin_ns = kSpinMaxNs;
   for (;;) {
+    for (int used = used_.load(); thread >= used; used = used_.load()) used_.wait(used);
     wait_until([&] { return generation_.load(std::memory_order_acquire) != seen; },
                [&] { generation_.wait(seen, std::memory_order_acquire); }, spin_ns);
     // In this order: whoever has seen the last generation sees that it is the last.
@@ -127,15 +134,16 @@ void ThreadPool::take_part(uint32_t generation, int thread) {
 
 void ThreadPool::parallel_for(int64_t count, int64_t grain, Body body) {
   if (count <= 0) return;
-  if (workers_.empty() || count <= grain) return body(0, count, 0);
+  const int n_threads = used_.load(std::memory_order_relaxed);
+  if (n_threads == 1 || count <= grain) return body(0, count, 0);
   grain = std::max(grain, count / kPiecesMax + 1);
   const int64_t n_pieces = (count + grain - 1) / grain;
   loop_ = {&body, count, grain};
   unfinished_.store(static_cast<uint32_t>(n_pieces), std::memory_order_relaxed);
   const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
-  for (int thread = 0; thread < n_threads_; ++thread) {
-    const auto begin = static_cast<uint64_t>(thread * n_pieces / n_threads_);
-    const auto end = static_cast<uint64_t>((thread + 1) * n_pieces / n_threads_);
+  for (int thread = 0; thread < n_threads; ++thread) {
+    const auto begin = static_cast<uint64_t>(thread * n_pieces / n_threads);
+    const auto end = static_cast<uint64_t>((thread + 1) * n_pieces / n_threads);
     regions_[static_cast<size_t>(thread)].pieces.store(uint64_t{generation} << 32 | begin << 16 | end,
                                                        std::memory_order_release);
   }

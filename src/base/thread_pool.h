@@ -29,6 +29,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   [[nodiscard]] int n_threads() const { return n_threads_; }
+  // From the next loop on only the first `n` work, 1 to n_threads(); the others sleep. By the caller of parallel_for().
+  void use(int n);
 
   // Splits [0, count) into pieces of `grain` and returns when all are done. Each thread (0 is the caller) has a contiguous
   // region, which it works through in order; one that has finished takes pieces from the end of another's. Which
@@ -56,6 +58,7 @@ class ThreadPool {
   int64_t caller_spin_ns_;
   alignas(64) std::atomic<uint32_t> generation_{0};
   std::atomic<int> caller_cpu_{-1};
+  std::atomic<int> used_;  // threads that take part
   std::atomic<bool> stop_{false};
   alignas(64) std::atomic<uint32_t> unfinished_{0};  // pieces
   std::vector<std::jthread> workers_;                // last: they use all of the above

@@ -37,7 +37,7 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
                                  .sequences_max = 2 * options.parallel + options.kept_max + kSpareSequences}));
   if (draft) engine->draft_model_ = TRY(DraftModel::create(std::move(*draft), engine->model_));
   engine->publish_stats(0);
-  engine->thread_ = std::jthread([raw = engine.get()](std::stop_token stop) { raw->work(std::move(stop)); });
+  engine->thread_ = std::jthread([raw = engine.get()](std::stop_token stop) { raw->work(stop); });
   return engine;
 }
 
@@ -54,6 +54,7 @@ Result<std::unique_ptr<Stream>> Engine::submit(Request request) {
   TRY(check(request, model_.decoder->config().n_vocab, model_.decoder->context()));
   if (request.adapter && !request.adapter->fits(*model_.decoder))
     return fail(Code::kInvalidArgument, "adapter: it was loaded for another model");
+  if (options_.pacer) TRY(options_.pacer->admit(request));
   auto shared = std::make_shared<Stream::Shared>();
   auto active = std::make_unique<Active>(std::move(request), *model_.text.tokenizer, shared);
   if (active->request.grammar) {
@@ -113,9 +114,12 @@ EngineStats Engine::stats() const {
   return stats;
 }
 
-void Engine::work(std::stop_token stop) {
+void Engine::work(const std::stop_token& stop) {
   keep_on(fast_cores(), 1);
-  while (take_requests(stop)) {
+  for (;;) {
+    const bool idle = active_.empty() && parked_.empty();
+    if (!take_requests(stop)) return;
+    if (idle && options_.pacer) (void)options_.pacer->take_energy();  // nobody's
     const auto begin = EngineClock::now();
     const uint64_t tokens_before = tokens_out_;
     step();
@@ -123,6 +127,21 @@ void Engine::work(std::stop_token stop) {
     measure_step(took, tokens_out_ - tokens_before);
     retire_finished();
     publish_stats(took);
+    if (options_.pacer) keep_pace(stop);
+  }
+}
+
+// Lets time pass as the pacer wants it, but not for longer than somebody whose request has ended would notice.
+void Engine::keep_pace(const std::stop_token& stop) {
+  pacing_ = options_.pacer->step_done(prompt_rows_, decode_rows_);
+  model_.backend->use_threads(pacing_.threads);
+  constexpr double kLook = 0.02, kStandstill = 0.1;
+  double left = pacing_.pause_seconds;
+  if (tokens_.empty() && !active_.empty()) left = std::max(left, kStandstill);
+  const auto over = [](const auto& active) { return active->cancelled() || active->late(EngineClock::now()); };
+  for (; left > 0 && !stop.stop_requested() && !std::ranges::any_of(active_, over); left -= kLook) {
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, stop, std::chrono::duration<double>(std::min(left, kLook)), [] { return false; });
   }
 }
 
@@ -149,8 +168,8 @@ void Engine::publish_stats(double step_seconds) {
   stats_.completion_tokens = tokens_out_;
   stats_.drafted_tokens = drafted_;
   stats_.accepted_tokens = accepted_;
-  stats_.prompt_row_seconds = pace_.prompt_row_seconds();
-  stats_.decode_step_seconds = pace_.decode_step_seconds();
+  stats_.prompt_row_seconds = pace_.prompt_row_seconds() / pacing_.share;
+  stats_.decode_step_seconds = pace_.decode_step_seconds() / pacing_.share;
   for (int64_t& rows : rows_ahead_) rows = 0;
   for (const auto& active : active_)
     rows_ahead_[static_cast<size_t>(active->request.request_class)] += std::max(0, active->waiting(*store_) - 1);

@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "engine/draft_index.h"
 #include "engine/draft_model.h"
+#include "engine/pacer.h"
 #include "engine/request.h"
 #include "engine/schedule.h"
 #include "engine/speculation.h"
@@ -43,6 +44,7 @@ struct EngineOptions {
   // Where their state goes when memory or the engine ends; null: nowhere. Needs a digest that tells the model from others.
   std::shared_ptr<StateCache> state_cache{};
   std::string model_digest{};
+  std::shared_ptr<Pacer> pacer{};  // null: as fast as it goes
 };
 
 // Counters go up only.
@@ -112,7 +114,8 @@ class Engine {
   };
 
   Engine(Model model, const EngineOptions& options);
-  void work(std::stop_token stop);
+  void work(const std::stop_token& stop);
+  void keep_pace(const std::stop_token& stop);
 
   // engine_admission.cc
   bool take_requests(std::stop_token stop);
@@ -141,6 +144,7 @@ class Engine {
   void step();
   void compose_rows();
   void end_if_over(Active& active);
+  void share_energy();
   bool token_is_due(Active& active);
   void sample_from_top();
   void sample_from_all();
@@ -201,6 +205,7 @@ class Engine {
   double guessing_seconds_ = 0;   // of the step, that the draft model took
   std::vector<Answers> answers_;  // least recently used first
   std::array<uint64_t, kDraftSources.size()> drafted_{}, accepted_{};
+  Pacing pacing_;
   // Of one step; kept, so that a step allocates nothing.
   std::vector<Runnable> runnables_;
   std::vector<Share> shares_;

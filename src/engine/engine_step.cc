@@ -40,6 +40,7 @@ void Engine::step() {
       tell_prompt(*ran_[i].active, rows_[i].first_row, rows_[i].position, rows_[i].count);
   for (size_t i = 0; i < ran_.size(); ++i)
     store_->advance(ran_[i].active->sequence, rows_[i].count - ran_[i].active->draft.rows);
+  if (options_.pacer) share_energy();
   std::erase_if(ran_, [&](const Ran& ran) { return !token_is_due(*ran.active); });
   scored_.clear();
   sample_from_top();
@@ -65,8 +66,9 @@ void Engine::compose_rows() {
   }
   compose_step(runnables_,
                {.rows_max = model_.decoder->rows_max(),
-                .prefill_max = options_.prefill_max,
-                .mixed_prefill = pace_.mixed_prefill(options_.prefill_max)},
+                .prefill_max = std::min(options_.prefill_max, pacing_.prefill_max),
+                .mixed_prefill = std::min(pace_.mixed_prefill(options_.prefill_max), pacing_.prefill_max),
+                .classes = pacing_.classes},
                turn_++, shares_);
   find_drafts();
   for (const Share share : shares_) {
@@ -93,6 +95,17 @@ void Engine::compose_rows() {
   const std::scoped_lock lock(mutex_);
   for (size_t i = 0; i < ran_.size(); ++i)
     tenants_.find(ran_[i].active->request.tenant)->second.served += rows_[i].count;
+}
+
+// What was used since the last step goes to the sequences of this one, by rows.
+void Engine::share_energy() {
+  const Pacer::Energy energy = options_.pacer->take_energy();
+  for (size_t i = 0; i < ran_.size(); ++i) {
+    Usage& usage = ran_[i].active->usage;
+    const bool first = usage.joules < 0;
+    usage.joules_measured = energy.measured && (first || usage.joules_measured);
+    usage.joules = std::max(usage.joules, 0.0) + energy.joules * rows_[i].count / static_cast<double>(tokens_.size());
+  }
 }
 
 void Engine::end_if_over(Active& active) {

@@ -19,6 +19,7 @@ class Grammar;
 
 // Real-time work pre-empts the others at the next token; batch work takes what is left.
 enum class RequestClass : uint8_t { kRealtime, kInteractive, kBatch };
+inline constexpr int kRequestClasses = 3;
 std::string_view name(RequestClass request_class);
 Result<RequestClass> parse_request_class(std::string_view name);
 
@@ -64,7 +65,10 @@ struct Usage {
   int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   int drafted_tokens = 0, accepted_tokens = 0;  // run as guesses, and those of them that became part of the answer
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+  double joules = -1;            // of the steps it was part of, its share by rows; negative: nobody knows
+  bool joules_measured = false;  // else estimated, at least in part
 };
+inline std::string_view joules_source(const Usage& usage) { return usage.joules_measured ? "measured" : "estimated"; }
 
 // How likely the model held a token to be (natural logarithm, before temperature, penalties and grammar).
 struct TokenLogprob {

@@ -26,7 +26,8 @@ void compose_step(std::span<const Runnable> runnables, const StepLimits& limits,
     return runnable.waiting > 0 && runnable.precedence.request_class == RequestClass::kRealtime;
   });
   const auto stands_still = [&](const Runnable& runnable) {
-    return runnable.waiting == 0 || (realtime && runnable.precedence.request_class == RequestClass::kBatch);
+    const RequestClass of = runnable.precedence.request_class;
+    return runnable.waiting == 0 || static_cast<int>(of) >= limits.classes || (realtime && of == RequestClass::kBatch);
   };
   int left = limits.rows_max;
   const size_t n = runnables.size();

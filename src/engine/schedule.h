@@ -43,9 +43,10 @@ struct Share {
 };
 
 struct StepLimits {
-  int rows_max = 512;       // of the whole step
-  int prefill_max = 512;    // rows of prompts where nobody generates
-  int mixed_prefill = 128;  // rows of prompts where somebody waits for the next token
+  int rows_max = 512;             // of the whole step
+  int prefill_max = 512;          // rows of prompts where nobody generates
+  int mixed_prefill = 128;        // rows of prompts where somebody waits for the next token
+  int classes = kRequestClasses;  // so many run, the most urgent ones
 };
 
 // Rows of one step: first a row for everyone who generates (in turn, starting with `first`, if there are more of them than rows),

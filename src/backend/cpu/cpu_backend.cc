@@ -91,6 +91,8 @@ CpuBackend::CpuBackend(const Kernels& kernels, int n_threads)
 
 CpuBackend::~CpuBackend() = default;
 
+void CpuBackend::use_threads(int n) { pool_.use(n > 0 ? std::min(n, pool_.n_threads()) : pool_.n_threads()); }
+
 std::string CpuBackend::describe() const { return fmt::format("{}, {} threads", kernels_.isa, pool_.n_threads()); }
 
 Result<std::unique_ptr<Buffer>> CpuBackend::allocate(int64_t bytes) {

@@ -176,6 +176,7 @@ class CpuBackend final : public Backend {
 
   [[nodiscard]] std::string_view name() const override { return "cpu"; }
   [[nodiscard]] std::string describe() const override;
+  void use_threads(int n) override;
   Result<std::unique_ptr<Buffer>> allocate(int64_t bytes) override;
   void upload(Buffer& buffer, int64_t offset_bytes, std::span<const std::byte> data) override;
   void download(const Buffer& buffer, int64_t offset_bytes, std::span<std::byte> data) override;

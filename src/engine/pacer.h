@@ -1,0 +1,34 @@
+// Who sets the pace of engines: the power governor, which knows no engine. `cli` stands between the two.
+#pragma once
+
+#include "base/result.h"
+#include "engine/request.h"
+
+namespace hearth {
+
+// What holds until the next step ends. None of it changes a token.
+struct Pacing {
+  double pause_seconds = 0;       // before the next step
+  double share = 1;               // of the time, that steps have in the long run; for estimates
+  int classes = kRequestClasses;  // so many classes of requests run, the most urgent ones; the others stand still
+  int threads = 0;                // that compute; 0: all
+  int prefill_max = 1 << 20;      // rows of a chunk of prompts
+};
+
+// One for each engine.
+class Pacer {
+ public:
+  virtual ~Pacer() = default;
+  // Whether a request may come in now; any thread. An error says why not.
+  virtual Result<void> admit(const Request& request) = 0;
+  // After each step, and where all that could run stands still, on the engine's thread.
+  virtual Pacing step_done(int prompt_rows, int decode_rows) = 0;
+  // Energy used since the last call by anyone; `measured`: not only modelled. On the engine's thread.
+  struct Energy {
+    double joules = 0;
+    bool measured = false;
+  };
+  virtual Energy take_energy() = 0;
+};
+
+}  // namespace hearth
