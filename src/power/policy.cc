@@ -1,0 +1,250 @@
+#include "power/policy.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace hearth::power {
+namespace {
+
+struct ProfileFigures {
+  std::string_view name;
+  double share, below_trip_c, floor_percent;  // no limit of its own where they are negative
+};
+constexpr std::array<ProfileFigures, 3> kProfiles{
+    {{"performance", 1, -1, -1}, {"balanced", 1, 5, 15}, {"saver", 0.5, 10, 25}}};
+const ProfileFigures& figures(Profile profile) { return kProfiles[static_cast<size_t>(profile)]; }
+
+// Below the limit is aimed at: this and what the fit leaves, for what is known less well needs more distance.
+constexpr double kMarginC = 0.7, kDoubtMinC = 0.2, kDoubtMaxC = 1;
+constexpr double kHorizon = 40;               // seconds that are looked ahead
+constexpr double kFirstShare = 0.3;           // while the model of the heat is still a guess
+constexpr double kRaise = 0.05;               // of the share, in a second
+constexpr double kLeast = 0.02;               // share that a rule of degrees leaves; stopping is another step
+constexpr double kSafeSeconds = 10;           // that it has to be well again
+constexpr double kTooHotC = 2, kCooledC = 3;  // above the limit all work stops, until it is so far below
+constexpr double kStuckC = 6, kMovedC = 3, kStuckLoad = 0.5, kStuckSeconds = 15;
+
+// Gauges tell whole percents, some of them a minute late.
+constexpr double kGaugePercent = 1, kGaugeSeconds = 60, kDrainFirst = 0.02, kDrainMax = 0.05;
+constexpr double kDeferPercent = 4, kHysteresisPercent = 2, kDeferShare = 0.5;
+
+constexpr int kRungs = 2;  // of the rule of joules per token: half the threads, one thread
+constexpr double kRungSeconds = 15, kRungTokens = 30, kRungDownSeconds = 300;
+
+}  // namespace
+
+std::string_view name(Profile profile) { return figures(profile).name; }
+
+Result<Profile> parse_profile(std::string_view name) {
+  for (size_t i = 0; i < kProfiles.size(); ++i)
+    if (kProfiles[i].name == name) return static_cast<Profile>(i);
+  return fail(Code::kInvalidArgument, "power profile '{}': there are performance, balanced and saver", name);
+}
+
+Policy::Policy(PolicyOptions options)
+    : options_(options), floor_(options_.battery_floor), threads_(std::max(1, options.n_threads)) {
+  const ProfileFigures& own = figures(options_.profile);
+  options_.share = std::clamp(std::min(options_.share, own.share), 0.01, 1.0);
+  options_.n_threads = std::max(1, options_.n_threads);
+  if (!floor_ && own.floor_percent >= 0) floor_ = own.floor_percent;
+  limit_c_ = options_.max_temp_c;
+  heat_share_ = kFirstShare;
+  drain_ = kDrainFirst;
+  settings_.share = limit_c_ ? std::min(options_.share, kFirstShare) : options_.share;
+}
+
+const Settings& Policy::decide(const Sample& sample, const Work& work) {
+  const double passed = last_ ? std::max(sample.seconds - last_->seconds, 1e-3) : 1;
+  const auto load_of = [&](double Sample::* cpu_seconds) {
+    return last_ ? std::max(0.0, sample.*cpu_seconds - (*last_).*cpu_seconds) / passed / options_.n_threads : 0.0;
+  };
+  const double own = load_of(&Sample::own_cpu_seconds);
+  const double load = std::max(own, load_of(&Sample::busy_cpu_seconds));
+  const double below = figures(options_.profile).below_trip_c;
+  if (!options_.max_temp_c && below >= 0 && sample.trip_c.there()) limit_c_ = sample.trip_c.value - below;
+  watch_sensor(sample, load);
+  if (sample.temperature_c.there() && !same_.stuck) heat_.add(sample.seconds, sample.temperature_c.value, load);
+  follow_battery(sample);
+
+  Rule asked{.share = options_.share};
+  if (options_.share < 1) asked.kind = "share", asked.reason = fmt::format("{:.0f} % asked for", 100 * options_.share);
+  const int ran = settings_.threads > 0 ? settings_.threads : options_.n_threads;
+  threads_.add(sample.seconds, ran, work.generated, work.generating_cpu_seconds);
+  apply(sample, {asked, heat_rule(sample, load - own), battery_rule(sample), energy_rule(sample, work)});
+  last_ = sample;
+  return settings_;
+}
+
+// Notices a sensor that goes away, and one that always says the same where that cannot be.
+void Policy::watch_sensor(const Sample& sample, double load) {
+  const Reading& heat = sample.temperature_c;
+  const double expected = heat_.ready() ? heat_.simulated_c() : heat.value;
+  if (heat.there() && (!had_temperature_ || heat.value != same_.value)) {
+    const bool moved = same_.moved_before || (had_temperature_ && std::abs(heat.value - same_.value) >= kMovedC / 3);
+    same_ = {.value = heat.value,
+             .low_c = expected,
+             .high_c = expected,
+             .low_load = load,
+             .high_load = load,
+             .moved_before = moved};
+  }
+  had_temperature_ |= heat.there();
+  same_.low_c = std::min(same_.low_c, expected), same_.high_c = std::max(same_.high_c, expected);
+  same_.low_load = std::min(same_.low_load, load), same_.high_load = std::max(same_.high_load, load);
+  if (same_.load_moved_at < 0 && same_.high_load - same_.low_load >= kStuckLoad) same_.load_moved_at = sample.seconds;
+  // The model is believed only of a sensor that it could be fitted to.
+  same_.stuck |= same_.moved_before && same_.high_c - same_.low_c >= std::max(kStuckC, 4 * heat_.residual_c());
+  same_.stuck |= same_.load_moved_at >= 0 && sample.seconds - same_.load_moved_at >= kStuckSeconds;
+
+  std::string fault;
+  if (!heat.problem.empty())
+    fault = heat.problem;
+  else if (!heat.there())
+    fault = had_temperature_ ? "the temperature sensor is gone" : "there is no temperature sensor";
+  else if (!std::isfinite(heat.value))
+    fault = "the temperature is no number";
+  else if (same_.stuck)
+    fault = fmt::format("the temperature sensor says {:.1f} C all the time", heat.value);
+  if (!fault.empty()) fault_ = std::move(fault), fault_at_ = sample.seconds;
+}
+
+Policy::Rule Policy::heat_rule(const Sample& sample, double other_load) {
+  if (!limit_c_) return {};
+  if (!fault_.empty()) {
+    if (sample.seconds - fault_at_ < kSafeSeconds) {
+      heat_share_ = std::min(heat_share_, kSafeShare);
+      return {.share = kSafeShare, .kind = "sensor", .reason = "safe mode: " + fault_};
+    }
+    fault_.clear();
+  }
+  const double now = sample.temperature_c.value, limit = *limit_c_;
+  too_hot_ = now >= limit + kTooHotC || (too_hot_ && now > limit - kCooledC);
+  const double passed = last_ ? std::min(sample.seconds - last_->seconds, 10.0) : 0;
+  aim_c_ = limit - kMarginC - std::clamp(heat_.residual_c(), kDoubtMinC, kDoubtMaxC);
+  double allowed = heat_.highest_load(aim_c_, kHorizon) - other_load;
+  if (now >= limit) allowed = kLeast;
+  heat_share_ = std::clamp(std::min(allowed, heat_share_ + kRaise * passed), kLeast, 1.0);
+  if (too_hot_) {
+    const std::string why = fmt::format("{:.1f} C, the limit is {:.1f}", now, limit);
+    return {.share = kLeast,
+            .classes = kNothing,
+            .kind = "too hot",
+            .reason = "too hot: " + why,
+            .refuse = fmt::format("this machine is too hot ({}); try again in some minutes", why)};
+  }
+  if (heat_share_ >= 1) return {};
+  return {.share = heat_share_,
+          .kind = "heat",
+          .reason = fmt::format("{:.1f} C now, at full load {:.1f} in {:.0f} s, the limit is {:.1f}", now,
+                                heat_.predict(1 + std::max(0.0, other_load), kHorizon), kHorizon, limit)};
+}
+
+// The percent, or what is left of the last one if the battery tells no more.
+void Policy::follow_battery(const Sample& sample) {
+  const Reading& now = sample.battery_percent;
+  if (!now.there()) {
+    if (!had_battery_ || !last_) return;
+    on_battery_ = true;
+    percent_ -= std::max(drain_, kDrainFirst) * (sample.seconds - last_->seconds);
+    return;
+  }
+  const double fell = percent_ - now.value, passed = sample.seconds - percent_at_;
+  if (!had_battery_ || fell < 0 || !sample.on_battery || !on_battery_)
+    percent_ = now.value, percent_at_ = sample.seconds;
+  else if (fell > 0) {
+    drain_ += 0.5 * (std::clamp(fell / std::max(passed, 1.0), 0.001, kDrainMax) - drain_);
+    percent_ = now.value, percent_at_ = sample.seconds;
+  }
+  had_battery_ = true;
+  on_battery_ = sample.on_battery;
+}
+
+Policy::Rule Policy::battery_rule(const Sample& sample) {
+  if (!floor_ || !had_battery_ || !on_battery_) {
+    battery_classes_ = kAllClasses;
+    return {};
+  }
+  const double stop_at = *floor_ + kGaugePercent + kGaugeSeconds * drain_, defer_at = stop_at + kDeferPercent;
+  const auto below = [&](double percent, int classes) {
+    return percent_ <= percent + (battery_classes_ <= classes ? kHysteresisPercent : 0);
+  };
+  battery_classes_ = below(stop_at, kNothing)                                           ? kNothing
+                     : below(defer_at, kNoBatch) || options_.profile == Profile::kSaver ? kNoBatch
+                                                                                        : kAllClasses;
+  if (battery_classes_ == kAllClasses) return {};
+  const std::string why = fmt::format("battery at {:.0f} %{}, the floor is {:.0f} %", percent_,
+                                      sample.battery_percent.there() ? "" : " (estimated: it tells no more)", *floor_);
+  Rule rule{.classes = battery_classes_, .kind = "battery", .reason = why};
+  if (percent_ <= defer_at + kHysteresisPercent) rule.share = kDeferShare;
+  if (battery_classes_ > kNothing) return rule;
+  rule.kind = "battery floor";
+  rule.share = kLeast;
+  rule.refuse = why + "; plug it in, or lower --battery-floor";
+  return rule;
+}
+
+// A rung at a time, each for long enough to see what it brings.
+Policy::Rule Policy::energy_rule(const Sample& sample, const Work& work) {
+  tokens_ += work.tokens, joules_ += work.joules;
+  if (tokens_ >= kRungTokens && joules_ > 0) {
+    joules_per_token_ = joules_ / tokens_;
+    const double lasted = sample.seconds - rung_at_;
+    if (options_.joules_per_token && lasted >= kRungSeconds) {
+      const bool over = joules_per_token_ > *options_.joules_per_token * 1.05;
+      const bool easy = joules_per_token_ < *options_.joules_per_token * 0.7 && lasted >= kRungDownSeconds;
+      const int rung = std::clamp(rung_ + (over ? 1 : easy ? -1 : 0), 0, kRungs);
+      if (rung != rung_) rung_ = rung, rung_at_ = sample.seconds;
+    }
+    tokens_ = joules_ = 0;
+  }
+  if (!options_.joules_per_token || rung_ == 0 || options_.n_threads == 1) return {};
+  const int threads = rung_ == 1 ? std::max(1, options_.n_threads / 2) : 1;
+  return {.threads = threads,
+          .kind = "energy",
+          .reason = fmt::format("{:.3g} J a token, {:.3g} asked for: {} of {} threads", joules_per_token_,
+                                *options_.joules_per_token, threads, options_.n_threads)};
+}
+
+void Policy::tell(const Sample& sample, const Settings& next, bool grave) {
+  std::string text = "nothing limits";
+  if (!next.reason.empty())
+    text = fmt::format("{:.0f} % of the processor{}{}: {}", 100 * next.share,
+                       next.classes == kNothing   ? ", all work waits"
+                       : next.classes == kNoBatch ? ", batch work waits"
+                                                  : "",
+                       next.hand_over ? ", another machine takes over" : "", next.reason);
+  log_.push_back({sample.seconds, std::move(text), grave});
+  if (log_.size() > kLogMax) log_.pop_front();
+}
+
+void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
+  Settings next;
+  std::string kinds;
+  for (const Rule& rule : rules) {
+    if (rule.kind.empty()) continue;
+    next.share = std::min(next.share, rule.share);
+    next.classes = std::min(next.classes, rule.classes);
+    next.threads = std::max(next.threads, rule.threads);
+    if (next.refuse.empty()) next.refuse = rule.refuse;
+    next.reason += (next.reason.empty() ? "" : "; ") + rule.reason;
+    kinds += rule.kind;
+  }
+  const int threads = threads_.choose(sample.seconds, next.share);
+  next.threads = next.threads > 0 ? std::min(next.threads, threads) : threads;
+  // Chunks of prompts that leave pauses short.
+  constexpr int kRows = 32, kRowsMax = 512;
+  if (next.share < 1) next.prefill_max = std::max(kRows, static_cast<int>(next.share * kRowsMax) / kRows * kRows);
+  next.hand_over = options_.can_hand_over && next.classes == kNothing;
+  if (next.hand_over) next.refuse.clear();
+  const std::string state = fmt::format("{} {}", kinds, next.classes);
+  constexpr double kWorthTelling = 0.1;
+  const bool first = !last_ && kinds.empty();
+  if (!first && (state != logged_ || std::abs(next.share - logged_share_) >= kWorthTelling)) {
+    tell(sample, next, kinds.contains("sensor") || next.classes < kAllClasses);
+    logged_ = state, logged_share_ = next.share;
+  }
+  settings_ = std::move(next);
+}
+
+}  // namespace hearth::power

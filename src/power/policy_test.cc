@@ -1,0 +1,176 @@
+// What the policy makes of sensors that lie, of energy that is to be kept to, and what it says about it.
+#include "power/policy.h"
+
+#include <gtest/gtest.h>
+
+#include "support/fake_system.h"
+#include "support/simulated_machine.h"
+
+namespace hearth::power {
+namespace {
+
+using test::FakeSystem;
+using test::SimulatedMachine;
+
+bool log_says(const Policy& policy, std::string_view text) {
+  return std::ranges::any_of(policy.log(), [&](const LogEntry& entry) { return entry.text.contains(text); });
+}
+
+// A machine whose sensor is a file that a test may spoil.
+struct Rig {
+  FakeSystem system;
+  SimulatedMachine machine{test::kPlants[0], 35, 1};
+  Policy policy{{.max_temp_c = test::kPlants[0].trip_c, .n_threads = SimulatedMachine::kThreads}};
+  double load = 1;  // that there is
+
+  void zone(std::string_view text) const { system.zone(0, "cpu-thermal", text); }
+  void true_zone() { zone(std::to_string(static_cast<int>(machine.sample().temperature_c.value * 1000))); }
+  void second() {
+    const Settings& settings = policy.decide(system.read(), machine.work());
+    machine.advance(std::min(settings.share, load), 1, settings.threads);
+    system.own_cpu = machine.sample().own_cpu_seconds;
+  }
+};
+
+TEST(Policy, ASensorThatFailsMeansSafeModeWithinTwoSecondsAndItEnds) {
+  for (const char* bad : {"nan", "", "-274000", "4000000", "inf", "garbage"}) {
+    Rig rig;
+    for (int i = 0; i < 150; ++i) rig.true_zone(), rig.second();
+    const double before = rig.policy.settings().share;
+    EXPECT_GT(before, kSafeShare) << "or there is nothing to see";
+    rig.zone(bad);
+    rig.second(), rig.second();
+    EXPECT_LE(rig.policy.settings().share, kSafeShare) << bad;
+    EXPECT_TRUE(log_says(rig.policy, "safe mode: ")) << bad;
+    for (int i = 0; i < 200; ++i) rig.second();
+    EXPECT_LE(rig.policy.settings().share, kSafeShare) << bad << " lasts";
+    for (int i = 0; i < 120; ++i) rig.true_zone(), rig.second();
+    EXPECT_GT(rig.policy.settings().share, kSafeShare) << "it works again";
+    EXPECT_LE(rig.machine.hottest_c(), test::kPlants[0].trip_c) << bad;
+  }
+}
+
+TEST(Policy, ASensorThatGoesAwayMeansSafeMode) {
+  Rig rig;
+  for (int i = 0; i < 150; ++i) rig.true_zone(), rig.second();
+  std::filesystem::remove_all(rig.system.root() / "sys/class/thermal/thermal_zone0");
+  rig.second(), rig.second();
+  EXPECT_LE(rig.policy.settings().share, kSafeShare);
+  EXPECT_TRUE(log_says(rig.policy, "No such file")) << rig.policy.log().back().text;
+}
+
+// Two seconds after six degrees more or less would have been expected of it.
+TEST(Policy, ASensorThatIsStuckIsFoundOutWhenTheLoadChanges) {
+  Rig rig;
+  for (int i = 0; i < 600; ++i) rig.load = i % 120 < 60 ? 1 : 0.1, rig.true_zone(), rig.second();
+  rig.load = 0.02;
+  for (int i = 0; i < 60; ++i) rig.true_zone(), rig.second();
+  // It goes on saying how cool it was; without a fault the policy would allow everything.
+  rig.load = 1;
+  int seconds = 0;
+  for (double expected = 0; expected < 6; ++seconds) {
+    const double before = rig.machine.die_c();
+    rig.second();
+    expected += rig.machine.die_c() - before;
+    ASSERT_LT(seconds, 60);
+  }
+  for (int i = 0; i < 4; ++i) rig.second();
+  EXPECT_LE(rig.policy.settings().share, kSafeShare) << "at " << rig.machine.die_c();
+  EXPECT_TRUE(log_says(rig.policy, "all the time")) << rig.policy.log().back().text;
+  for (int i = 0; i < 600; ++i) rig.second();
+  EXPECT_LE(rig.machine.hottest_c(), test::kPlants[0].trip_c);
+}
+
+TEST(Policy, ALimitWithoutAnySensorIsSafeModeAndProfilesWithoutOneLimitNothing) {
+  FakeSystem system;
+  Policy asked({.max_temp_c = 70});
+  EXPECT_LE(asked.decide(system.read(), {}).share, kSafeShare);
+  EXPECT_TRUE(log_says(asked, "there is no temperature sensor"));
+  Policy balanced({.profile = Profile::kBalanced});
+  EXPECT_EQ(balanced.decide(system.read(), {}).share, 1);
+  EXPECT_TRUE(balanced.log().empty());
+}
+
+TEST(Policy, ProfilesStayBelowTheTripPointsOfTheSystem) {
+  FakeSystem system;
+  system.zone(0, "cpu-thermal", "50000", "passive", "80000");
+  Policy performance({}), balanced({.profile = Profile::kBalanced}), saver({.profile = Profile::kSaver});
+  const Sample sample = system.read();
+  for (Policy* policy : {&performance, &balanced, &saver}) policy->decide(sample, {});
+  EXPECT_FALSE(performance.limit_c());
+  EXPECT_EQ(balanced.limit_c(), 75);
+  EXPECT_EQ(saver.limit_c(), 70);
+  EXPECT_LE(saver.settings().share, 0.5);
+}
+
+TEST(Policy, FarAboveTheLimitAllWorkStopsUntilItHasCooled) {
+  FakeSystem system;
+  Policy policy({.max_temp_c = 70});
+  Policy with_friend({.max_temp_c = 70, .can_hand_over = true});
+  for (const char* temperature : {"60000", "73000"}) {
+    system.zone(0, "cpu-thermal", temperature);
+    const Sample sample = system.read();
+    policy.decide(sample, {}), with_friend.decide(sample, {});
+  }
+  EXPECT_EQ(policy.settings().classes, kNothing);
+  EXPECT_TRUE(policy.settings().refuse.contains("73.0 C, the limit is 70.0")) << policy.settings().refuse;
+  EXPECT_TRUE(with_friend.settings().hand_over);
+  EXPECT_EQ(with_friend.settings().refuse, "") << "somebody else takes them";
+  system.zone(0, "cpu-thermal", "69000");
+  EXPECT_EQ(policy.decide(system.read(), {}).classes, kNothing) << "not yet";
+  system.zone(0, "cpu-thermal", "66000");
+  EXPECT_EQ(policy.decide(system.read(), {}).classes, kAllClasses);
+}
+
+// Half the time of four threads: fewer of them, all the time, generate more.
+TEST(Policy, AShareOfTheTimeGoesToTheThreadsThatMakeTheMostOfIt) {
+  SimulatedMachine machine(test::kPlants[2], 20, 1);
+  Policy policy({.share = 0.5, .n_threads = SimulatedMachine::kThreads});
+  for (int i = 0; i < 300; ++i) {
+    const Settings& settings = policy.decide(machine.sample(), machine.work());
+    EXPECT_EQ(settings.share, 0.5);
+    machine.advance(settings.share, 1, settings.threads);
+  }
+  EXPECT_EQ(policy.settings().threads, 2);
+  EXPECT_GT(machine.tokens(), 300 * 0.5 * 1.3) << "than half the time of all";
+}
+
+TEST(Policy, JoulesPerTokenAreKeptToWithFewerThreadsAndSaidSo) {
+  Policy policy({.joules_per_token = 0.5, .n_threads = 4});
+  Sample sample;
+  const auto run = [&](double joules_per_token) {
+    for (int i = 0; i < 13; ++i) {
+      sample.seconds += 1;
+      policy.decide(sample, {.tokens = 20, .joules = 20 * joules_per_token});
+    }
+  };
+  run(0.4), run(0.4);
+  EXPECT_EQ(policy.settings().threads, 4);
+  run(0.8);
+  EXPECT_EQ(policy.settings().threads, 2);
+  EXPECT_TRUE(log_says(policy, "0.8 J a token, 0.5 asked for")) << policy.log().back().text;
+  run(0.6);
+  EXPECT_EQ(policy.settings().threads, 1);
+  run(0.4);
+  EXPECT_EQ(policy.settings().threads, 1) << "it does not go back and forth";
+}
+
+TEST(Policy, TheLogIsBounded) {
+  FakeSystem system;
+  Policy policy({.max_temp_c = 70});
+  for (int i = 0; i < 1000; ++i) {
+    system.zone(0, "cpu-thermal", i % 40 < 20 ? "nan" : "40000");
+    policy.decide(system.read(), {});
+  }
+  EXPECT_LE(policy.log().size(), Policy::kLogMax);
+  EXPECT_GT(policy.log().size(), 10u);
+}
+
+TEST(Profile, NamesAreReadAndWrongOnesRefused) {
+  for (const Profile profile : {Profile::kPerformance, Profile::kBalanced, Profile::kSaver})
+    EXPECT_EQ(parse_profile(name(profile)).value(), profile);
+  EXPECT_TRUE(parse_profile("fast").error().message.contains("balanced"));
+}
+
+}  // namespace
+}  // namespace hearth::power
