@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <fstream>
 #include <numeric>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -121,6 +122,22 @@ TEST(ThreadPool, LoopsLongerThanItsCountersAreWhole) {
   constexpr int64_t kCount = 1'000'003;
   pool.parallel_for(kCount, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
   EXPECT_EQ(sum.load(), kCount);
+}
+
+// Threads that are not used sleep and come back, and the pool ends with some asleep.
+TEST(ThreadPool, FewerThreadsDoAllOfALoop) {
+  ThreadPool pool(4);
+  for (int round = 0; round < 400; ++round) {
+    const int used = 1 + round * 7 % 4;
+    pool.use(used);
+    std::atomic<int64_t> sum{0};
+    pool.parallel_for(300, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+    ASSERT_EQ(sum.load(), 300) << used;
+  }
+  pool.use(1);
+  std::set<std::thread::id> ids;
+  pool.parallel_for(300, 1, [&](int64_t, int64_t, int) { ids.insert(std::this_thread::get_id()); });
+  EXPECT_EQ(ids.size(), 1u);
 }
 
 TEST(ThreadPool, WakesUpFromSleep) {

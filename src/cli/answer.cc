@@ -11,6 +11,7 @@ void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   declare_model_options(app, options.model);
   declare_speculate_option(app, options.model);
   declare_memory_option(app, options.model);
+  declare_power_options(app, options.power);
   app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")
       ->check(CLI::Range(0, 1 << 24));
   app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest token")->capture_default_str();
@@ -46,11 +47,13 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
   std::optional<Model> draft = TRY(load_draft(options.model, model, false));
+  auto governor = TRY(start_governor(options.power, options.model.n_threads));
   return Engine::create(std::move(model),
                         {.parallel = 1,
                          .kv_type = kv_type,
                          .drafts_max = most,
-                         .may_switch_precision = may_switch_precision(options.model)},
+                         .may_switch_precision = may_switch_precision(options.model),
+                         .pacer = make_pacer(std::move(governor))},
                         std::move(draft));
 }
 
@@ -94,9 +97,10 @@ Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::
 std::string stats_line(const Usage& usage) {
   const int ran = usage.prompt_tokens - usage.cached_tokens;
   auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
-  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s{}",
+  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}",
                      usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds),
                      usage.completion_tokens, rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds),
+                     std::max(usage.joules, 0.0), joules_source(usage),
                      usage.drafted_tokens == 0 ? ""
                                                : fmt::format("; {} of {} guessed tokens came true",
                                                              usage.accepted_tokens, usage.drafted_tokens));

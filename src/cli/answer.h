@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "cli/model_options.h"
+#include "cli/power_options.h"
 #include "engine/engine.h"
 
 namespace hearth::cli {
 
 struct AnswerOptions {
   ModelOptions model;
+  PowerOptions power;
   SamplingOptions sampling;
   int max_tokens = -1;
   std::vector<std::string> stop;

@@ -8,12 +8,14 @@
 #include <cstdio>
 #include <numeric>
 #include <random>
+#include <thread>
 
 #include "base/topology.h"
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
+#include "cli/power_options.h"
 #include "model/sequence.h"
 
 namespace hearth::cli {
@@ -23,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 struct BenchOptions {
   ModelOptions model;
+  PowerOptions power;
   int prompt = 512, gen = 128, depth = 0, repeat = 3;
   std::vector<int> batch{1}, rows;
   bool json = false;
@@ -40,8 +43,8 @@ struct Measured {
 
 class Bench {
  public:
-  Bench(const Model& model, SequenceStore& store)
-      : model_(model), store_(store), logits_(static_cast<size_t>(model.decoder->config().n_vocab)) {}
+  Bench(const Model& model, SequenceStore& store, Pacer& pacer)
+      : model_(model), store_(store), pacer_(pacer), logits_(static_cast<size_t>(model.decoder->config().n_vocab)) {}
 
   // A prompt of `count` tokens for one sequence; logits of the last row if wanted.
   Result<void> prefill(SequenceId id, int count, bool want_logits) {
@@ -56,6 +59,7 @@ class Bench {
       count -= chunk;
       const int32_t last = chunk - 1;
       if (count == 0 && want_logits) model_.decoder->logits({&last, 1}, logits_);
+      keep_pace(chunk, 0);
     }
     return {};
   }
@@ -76,6 +80,7 @@ class Bench {
       model_.decoder->run({.tokens = tokens, .sequences = rows}, store_);
       for (const SequenceId id : ids) store_.advance(id, 1);
       model_.decoder->most_likely(wanted, 1, best, best_logits);
+      keep_pace(0, static_cast<int>(ids.size()));
     }
     return {};
   }
@@ -120,10 +125,16 @@ class Bench {
   }
 
  private:
+  void keep_pace(int prompt_rows, int decode_rows) {
+    const Pacing pacing = pacer_.step_done(prompt_rows, decode_rows);
+    model_.backend->use_threads(pacing.threads);
+    if (pacing.pause_seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(pacing.pause_seconds));
+  }
   Token random_token() { return static_cast<Token>(random_() % logits_.size()); }
 
   const Model& model_;
   SequenceStore& store_;
+  Pacer& pacer_;
   std::vector<float> logits_;
   std::mt19937 random_{1};
 };
@@ -159,7 +170,8 @@ Result<void> bench(BenchOptions& options) {
   const auto store =
       TRY(SequenceStore::create(*model.backend, model.decoder->config(),
                                 {.kv_type = kv_type, .positions_max = need * n_most, .sequences_max = n_most}));
-  Bench bench(model, *store);
+  const auto pacer = make_pacer(TRY(start_governor(options.power, options.model.n_threads)));
+  Bench bench(model, *store, *pacer);
   const std::string at = options.depth > 0 ? fmt::format("@{}", options.depth) : "";
   std::vector<Measured> results;
   auto measure = [&](std::string test, int n, int prompt, int steps, int rows = 0) -> Result<void> {
@@ -194,6 +206,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
       ->required();
   declare_model_options(app, options->model);
   declare_memory_option(app, options->model);
+  declare_power_options(app, options->power);
   app.add_option("--prompt", options->prompt, "Tokens of the prompt; 0: leave it out")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();

@@ -39,7 +39,9 @@ void print_json(const Answer& answer, std::string_view model) {
        {{"prompt_tokens", usage.prompt_tokens},
         {"completion_tokens", usage.completion_tokens},
         {"drafted_tokens", usage.drafted_tokens},
-        {"accepted_tokens", usage.accepted_tokens}}},
+        {"accepted_tokens", usage.accepted_tokens},
+        {"joules", std::max(usage.joules, 0.0)},
+        {"joules_source", joules_source(usage)}}},
       {"timing", {{"prefill_seconds", usage.prefill_seconds}, {"decode_seconds", usage.decode_seconds}}},
   };
   fmt::print("{}\n", boost::json::serialize(out));

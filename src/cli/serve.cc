@@ -9,6 +9,7 @@
 #include "cli/model_catalog.h"
 #include "cli/model_pull.h"
 #include "cli/output.h"
+#include "cli/power_options.h"
 #include "cli/serve_security.h"
 #include "cli/service.h"
 #include "cli/settings.h"
@@ -20,6 +21,7 @@ namespace {
 
 struct ServeOptions {
   ModelCatalogOptions catalog;
+  PowerOptions power;
   SecurityOptions security;
   serve::ServerOptions server;
   std::string memory, prompt_cache = "1GiB", log_form = "text";
@@ -126,6 +128,10 @@ Result<void> run(ServeOptions& options) {
   options.server.log = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
 
   TRY(open_prompt_cache(options));
+  const auto governor = TRY(start_governor(options.power, options.catalog.model.n_threads));
+  options.catalog.engine.pacer = make_pacer(governor);
+  options.server.power_state = [governor] { return governor->state(); };
+  options.server.power_metrics = [governor](Exposition& out) { governor->write_metrics(out); };
   std::vector<std::string> names;
   std::unique_ptr<Catalog> catalog = TRY(make_catalog(options.catalog, names));
   if (!names.empty()) options.server.default_model = names.front();
@@ -178,6 +184,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   declare_model_options(app, options->catalog.model);
   declare_speculate_option(app, options->catalog.model);
   declare_adapter_option(app, options->catalog.model);
+  declare_power_options(app, options->power);
   app.add_option("--parallel", options->catalog.engine.parallel, "Sequences computed at once, per model")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));

@@ -25,7 +25,7 @@ std::span<const Route* const> all_routes() {
       &kOllamaShow,     &kOllamaPull,
       &kOllamaDelete,   &kOllamaVersion,
       &kResponses,      &kTokenize,
-      &kDetokenize,
+      &kDetokenize,     &kPower,
   };
   return kRoutes;
 }

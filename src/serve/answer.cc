@@ -103,6 +103,12 @@ void collect(const Event& event, Choice& choice) {
   }
 }
 
+void add_energy(boost::json::object& usage_json, const Usage& usage) {
+  if (usage.joules < 0) return;
+  usage_json["joules"] = usage.joules;
+  usage_json["joules_source"] = joules_source(usage);
+}
+
 std::string random_id() {
   std::random_device device;
   const uint64_t high = device(), low = device(), more = device();

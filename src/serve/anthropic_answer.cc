@@ -10,10 +10,12 @@ namespace {
 namespace json = boost::json;
 
 json::object usage_of(const Usage& usage) {
-  return {{"input_tokens", usage.prompt_tokens - usage.cached_tokens},
-          {"cache_read_input_tokens", usage.cached_tokens},
-          {"cache_creation_input_tokens", 0},
-          {"output_tokens", usage.completion_tokens}};
+  json::object out{{"input_tokens", usage.prompt_tokens - usage.cached_tokens},
+                   {"cache_read_input_tokens", usage.cached_tokens},
+                   {"cache_creation_input_tokens", 0},
+                   {"output_tokens", usage.completion_tokens}};
+  add_energy(out, usage);
+  return out;
 }
 
 class AnthropicWriter : public AnswerWriter {

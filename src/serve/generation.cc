@@ -136,6 +136,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
     usage.completion_tokens += piece.usage.completion_tokens;
     usage.drafted_tokens += piece.usage.drafted_tokens;
     usage.accepted_tokens += piece.usage.accepted_tokens;
+    if (piece.usage.joules >= 0) {
+      usage.joules_measured = piece.usage.joules_measured && (usage.joules < 0 || usage.joules_measured);
+      usage.joules = std::max(usage.joules, 0.0) + piece.usage.joules;
+    }
     usage.queue_seconds = std::max(usage.queue_seconds, piece.usage.queue_seconds);
     usage.prefill_seconds = std::max(usage.prefill_seconds, piece.usage.prefill_seconds);
     usage.decode_seconds = std::max(usage.decode_seconds, piece.usage.decode_seconds);
@@ -175,6 +179,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     record.prompt_tokens = usage.prompt_tokens, record.cached_tokens = usage.cached_tokens;
     record.completion_tokens = usage.completion_tokens;
     record.queue_seconds = usage.queue_seconds;
+    record.joules = usage.joules;
     record.prefill_seconds = usage.prefill_seconds, record.decode_seconds = usage.decode_seconds;
   }
 

@@ -226,10 +226,12 @@ class CompletionWriter : public OpenAiWriter {
 }  // namespace
 
 boost::json::object openai_usage(const Usage& usage) {
-  return {{"prompt_tokens", usage.prompt_tokens},
-          {"completion_tokens", usage.completion_tokens},
-          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
+  json::object out{{"prompt_tokens", usage.prompt_tokens},
+                   {"completion_tokens", usage.completion_tokens},
+                   {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+                   {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
+  add_energy(out, usage);
+  return out;
 }
 
 boost::json::object timings(const Usage& usage) {

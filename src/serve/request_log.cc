@@ -41,6 +41,7 @@ std::string request_line(LogForm form, const RouteCall& call, const HttpOutcome&
     line["queue_seconds"] = rounded(record.queue_seconds);
     line["prefill_seconds"] = rounded(record.prefill_seconds);
     line["decode_seconds"] = rounded(record.decode_seconds);
+    if (record.joules >= 0) line["joules"] = record.joules;
     if (!record.finish.empty()) line["finish"] = record.finish;
   }
   if (form == LogForm::kJson) return boost::json::serialize(line);
@@ -106,6 +107,9 @@ void note_request(Metrics& metrics, const RouteCall& call, const HttpOutcome& ou
       .counter("hearth_generations_total", "Answers by how they ended",
                {{"model", record.model}, {"finish", record.finish}})
       .add();
+  if (record.joules >= 0)
+    metrics.counter("hearth_request_joules_total", "Energy of answers, measured or estimated", model)
+        .add(record.joules);
   if (vllm) {
     metrics
         .counter("vllm:request_success_total", "Answers by how they ended",

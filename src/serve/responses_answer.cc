@@ -10,11 +10,13 @@ namespace {
 namespace json = boost::json;
 
 json::object usage_of(const Usage& usage) {
-  return {{"input_tokens", usage.prompt_tokens},
-          {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
-          {"output_tokens", usage.completion_tokens},
-          {"output_tokens_details", {{"reasoning_tokens", 0}}},
-          {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+  json::object out{{"input_tokens", usage.prompt_tokens},
+                   {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+                   {"output_tokens", usage.completion_tokens},
+                   {"output_tokens_details", {{"reasoning_tokens", 0}}},
+                   {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+  add_energy(out, usage);
+  return out;
 }
 
 // An item of the output on its way: thoughts, a message or a call. Answers are lists of these, whole or event by event.

@@ -38,6 +38,7 @@ struct Record {
   bool streamed = false;
   int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+  double joules = -1;                         // negative: nobody knows
   std::optional<double> first_token_seconds;  // since the request arrived
   std::optional<int> max_tokens;              // as asked, here and below
   std::optional<double> temperature, top_p;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <boost/json/object.hpp>
 #include <functional>
 #include <memory>
 #include <string>
@@ -38,6 +39,9 @@ struct ServerOptions {
   int batch_parallel = 4;        // lines of batches at once
   bool vllm_metrics = false;     // also under vLLM's names
   std::string otlp_endpoint;     // of a collector for traces, as http://host:4318; empty: none are made
+  // What the power governor does, as JSON and in figures; empty: there is none.
+  std::function<boost::json::object()> power_state;
+  std::function<void(Exposition&)> power_metrics;
   LogForm log_form = LogForm::kText;
   // Called on a worker for each request that was answered: a line without line end. Empty: none is written.
   std::function<void(std::string_view)> log;

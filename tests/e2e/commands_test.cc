@@ -135,6 +135,22 @@ TEST_F(CommandsTest, DoctorAnswersAndNamesWrongSettings) {
   EXPECT_NE(wrong.out.find("'abacus'"), std::string::npos) << wrong.out;
 }
 
+TEST_F(CommandsTest, PowerSaysWhatItKnowsAndWhatNot) {
+  const json::value state = answer({"power", "--json", "--power", "50%", "--power-profile", "saver"});
+  ASSERT_TRUE(state.is_object());
+  EXPECT_EQ(state.at("profile"), "saver");
+  EXPECT_EQ(state.at("settings").at("share"), 0.5);
+  for (const auto& [name, reading] : state.at("sensors").as_object()) {
+    if (!reading.is_object()) continue;
+    EXPECT_EQ(reading.at("value").is_null(), reading.at("source") == "absent") << std::string_view(name);
+  }
+  const ProgramResult text = hearth({"power"});
+  EXPECT_TRUE(text.out.contains("temperature")) << text.out << text.err;
+  EXPECT_EQ(text.out.find('\x1b'), std::string::npos) << "plain lines where there is no terminal";
+  EXPECT_EQ(hearth({"power", "--power-profile", "fast"}).exit_code, 2);
+  EXPECT_NE(hearth({"power", "--server", "http://127.0.0.1:1"}).exit_code, 0);
+}
+
 TEST_F(CommandsTest, EveryCommandHasHelpExamplesAndAPlaceInTheManual) {
   const std::string manual = hearth({"man"}).out;
   const std::string completions = hearth({"completion", "bash"}).out;

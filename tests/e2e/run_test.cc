@@ -63,6 +63,22 @@ TEST(Run, WhatIsGuessedChangesNoAnswer) {
   EXPECT_NE(wrong.err.find("--speculate 16: want auto, off, or 1 to 15"), std::string::npos) << wrong.err;
 }
 
+TEST(Run, SameAnswerWithLessPowerAndItsEnergyIsTold) {
+  auto ask = [](std::string power) {
+    const auto result = hearth_program({"run", model(), "Once upon a time", "--raw", "--temperature", "1.5", "--seed",
+                                        "7", "--max-tokens", "24", "--json", "--power", power});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse_json(result.out).value();
+  };
+  const auto all = ask("100%"), some = ask("30");
+  EXPECT_EQ(some.at("text").as_string(), all.at("text").as_string());
+  EXPECT_GT(some.at("usage").at("joules").to_number<double>(), 0);
+  const auto source = some.at("usage").at("joules_source").as_string();
+  EXPECT_TRUE(source == "measured" || source == "estimated") << source;
+  for (const char* wrong : {"0", "101", "half", "50 %", "nan", ""})
+    EXPECT_EQ(hearth_program({"run", model(), "hi", "--power", wrong}).exit_code, 2) << wrong;
+}
+
 TEST(Run, StopTextEndsTheAnswerAndIsNotPartOfIt) {
   const auto result = hearth_program({"run", model(), "The capital of France is", "--raw", "--temperature", "0",
                                       "--max-tokens", "20", "--stop", "s."});

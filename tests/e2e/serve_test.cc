@@ -118,6 +118,32 @@ TEST_F(ServeTest, AStreamWithoutAnyTextEndsInEveryDialect) {
   }
 }
 
+// What the operator set, why it holds, and what an answer took.
+TEST_F(ServeTest, PowerIsExplainedAndEnergyIsPartOfTheUsage) {
+  start({"--listen", "127.0.0.1:0", "--power", "60%"});
+  const auto ask = [&](const std::string& request) {
+    const std::string whole = RawClient(port()).ask(request);
+    EXPECT_EQ(status_of(whole), 200) << whole;
+    return boost::json::parse(whole.substr(whole.find("\r\n\r\n") + 4));
+  };
+  const std::string body = R"({"prompt":"A","max_tokens":20,"ignore_eos":true,"seed":1})";
+  const auto usage = ask(fmt::format("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                                     "Content-Length: {}\r\n\r\n{}",
+                                     body.size(), body))
+                         .at("usage");
+  EXPECT_GT(usage.at("joules").to_number<double>(), 0);
+  EXPECT_TRUE(usage.at("joules_source") == "measured" || usage.at("joules_source") == "estimated");
+  const auto state = ask("GET /v1/power HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(state.at("settings").at("share").to_number<double>(), 0.6);
+  EXPECT_TRUE(state.at("settings").at("reason").as_string().starts_with("60 % asked for"));
+  EXPECT_FALSE(state.at("decisions").as_array().empty());
+  const std::string shown =
+      test::run_program({HEARTH_PROGRAM, "power", "--server", "http://127.0.0.1:" + std::to_string(port())},
+                        {{"HEARTH_HOME", home_.path().string()}})
+          .out;
+  EXPECT_TRUE(shown.contains("60 % of the processor")) << shown;
+}
+
 TEST_F(ServeTest, ABatchThatIsKilledGoesOnAndAnswersEveryLineOnce) {
   const std::string in = home_.path() / "in.jsonl", journal = ".journal";
   std::string lines;

@@ -1,0 +1,84 @@
+#include "cli/power_options.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+
+#include "cli/settings.h"
+
+namespace hearth::cli {
+namespace {
+
+static_assert(power::kAllClasses == kRequestClasses);
+
+class GovernedPacer final : public Pacer {
+ public:
+  explicit GovernedPacer(std::shared_ptr<power::Governor> governor) : governor_(std::move(governor)) {}
+  Result<void> admit(const Request& /*request*/) override { return governor_->admit(); }
+  Pacing step_done(int prompt_rows, int decode_rows) override {
+    const power::Governor::Pace pace = governor_->step_done(prompt_rows, decode_rows);
+    return {.pause_seconds = pace.pause_seconds,
+            .share = pace.share,
+            .classes = pace.classes,
+            .threads = pace.threads,
+            .prefill_max = pace.prefill_max};
+  }
+  Energy take_energy() override {
+    const power::Governor::Energy energy = governor_->take_energy();
+    return {energy.joules, energy.measured};
+  }
+
+ private:
+  std::shared_ptr<power::Governor> governor_;
+};
+
+// "50" or "50%": 1 to 100.
+Result<double> parse_share(std::string_view text) {
+  double percent = 0;
+  const std::string_view digits = text.substr(0, text.size() - (text.ends_with('%') ? 1 : 0));
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), percent);
+  if (error != std::errc() || end != digits.data() + digits.size() || !(percent >= 1 && percent <= 100))
+    return fail(Code::kInvalidArgument, "--power {}: want a share of the processor, 1% to 100%", text);
+  return percent / 100;
+}
+
+}  // namespace
+
+void declare_power_options(CLI::App& app, PowerOptions& options) {
+  app.add_option(
+         "--power", options.share,
+         "Use at most this share of the processor time that the threads could have: 50% (the answer is the same)")
+      ->capture_default_str();
+  app.add_option(
+         "--power-profile", options.profile,
+         "performance: only what is asked for limits; balanced: stay below the system's own temperatures and keep "
+         "15 % of a battery; saver: half the processor, more distance, no batch work on battery")
+      ->capture_default_str();
+  app.add_option("--max-temp", options.max_temp_c, "Keep the processor below so many degrees Celsius")
+      ->check(CLI::Range(30.0, 120.0));
+  app.add_option("--battery-floor", options.battery_floor,
+                 "On battery, stop before it falls below so many percent; batch work waits earlier")
+      ->check(CLI::Range(0.0, 90.0));
+  app.add_option("--joules-per-token", options.joules_per_token, "Use fewer threads where a token costs more than this")
+      ->check(CLI::Range(1e-6, 1e6));
+  app.add_option("--watts-per-core", options.watts_per_core,
+                 "What a busy core takes, for estimates where energy cannot be measured")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 100.0));
+}
+
+Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& options, int n_threads) {
+  power::GovernorOptions governor{.watts_per_core = options.watts_per_core};
+  governor.policy.profile = TRY(power::parse_profile(options.profile));
+  governor.policy.share = TRY(parse_share(options.share));
+  governor.policy.n_threads = n_threads > 0 ? n_threads : TRY(thread_count_from_environment());
+  if (options.max_temp_c > 0) governor.policy.max_temp_c = options.max_temp_c;
+  if (options.battery_floor >= 0) governor.policy.battery_floor = options.battery_floor;
+  if (options.joules_per_token > 0) governor.policy.joules_per_token = options.joules_per_token;
+  return std::shared_ptr(power::Governor::start(std::move(governor)));
+}
+
+std::shared_ptr<Pacer> make_pacer(std::shared_ptr<power::Governor> governor) {
+  return std::make_shared<GovernedPacer>(std::move(governor));
+}
+
+}  // namespace hearth::cli

@@ -1,0 +1,29 @@
+// The power governor for commands that compute, and the thread between it and engines.
+#pragma once
+
+#include <memory>
+
+#include "base/result.h"
+#include "engine/pacer.h"
+#include "power/governor.h"
+
+namespace CLI {
+class App;
+}
+
+namespace hearth::cli {
+
+struct PowerOptions {
+  std::string profile = "performance", share = "100";
+  double max_temp_c = 0, battery_floor = -1, joules_per_token = 0;  // not given
+  double watts_per_core = power::kWattsPerCore;
+};
+
+// Declares --power, --power-profile, --max-temp, --battery-floor, --joules-per-token and --watts-per-core.
+void declare_power_options(CLI::App& app, PowerOptions& options);
+// `n_threads`: that compute; 0: as the environment says.
+Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& options, int n_threads);
+// Several engines may have it.
+std::shared_ptr<Pacer> make_pacer(std::shared_ptr<power::Governor> governor);
+
+}  // namespace hearth::cli
