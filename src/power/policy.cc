@@ -230,7 +230,7 @@ void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
     next.reason += (next.reason.empty() ? "" : "; ") + rule.reason;
     kinds += rule.kind;
   }
-  const int threads = threads_.choose(sample.seconds, next.share);
+  const int threads = threads_.choose(sample.seconds, next.share, next.share >= options_.share);
   next.threads = next.threads > 0 ? std::min(next.threads, threads) : threads;
   // Chunks of prompts that leave pauses short.
   constexpr int kRows = 32, kRowsMax = 512;

@@ -1,6 +1,7 @@
 #include "power/thread_choice.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace hearth::power {
 
@@ -17,9 +18,10 @@ double ThreadChoice::rate(int threads, double budget) const {
   return seen_[static_cast<size_t>(threads)].tokens_per_cpu_second * std::min<double>(threads, budget);
 }
 
-int ThreadChoice::choose(double seconds, double share) {
-  constexpr double kUnlimited = 0.95, kBetter = 1.03, kTrySeconds = 4, kStaleSeconds = 120;
+int ThreadChoice::choose(double seconds, double share, bool use_all) {
+  constexpr double kUnlimited = 0.95, kBetter = 1.03, kTrySeconds = 4, kStaleSeconds = 120, kSlack = 1.1;
   const double budget = share * n_threads_;
+  const int least = use_all ? std::clamp(static_cast<int>(std::ceil(kSlack * budget)), 1, n_threads_) : 1;
   if (share >= kUnlimited || n_threads_ == 1) {
     chosen_ = tried_ = 0;
     return n_threads_;
@@ -27,16 +29,16 @@ int ThreadChoice::choose(double seconds, double share) {
   if (tried_ > 0 && seconds - tried_at_ < kTrySeconds) return tried_;
   tried_ = 0;
   if (chosen_ == 0) chosen_ = n_threads_;
-  for (int n = 1; n <= n_threads_; ++n)
+  chosen_ = std::max(chosen_, least);
+  for (int n = least; n <= n_threads_; ++n)
     if (rate(n, budget) > rate(chosen_, budget) * kBetter) chosen_ = n;
   const auto stale = [&](int n) {
     const Seen& seen = seen_[static_cast<size_t>(n)];
     return seen.at == 0 || seconds - seen.at > kStaleSeconds;
   };
   if (stale(chosen_)) return chosen_;  // it has to be known itself, before it is compared
-  // More threads than the budget has are of no use, unless fewer are not better either.
   for (const int n : {chosen_ - 1, chosen_ + 1})
-    if (n >= 1 && n <= n_threads_ && stale(n) && (n < chosen_ || chosen_ < budget)) {
+    if (n >= least && n <= n_threads_ && stale(n) && (n < chosen_ || chosen_ < budget)) {
       tried_ = n, tried_at_ = seconds;
       return tried_;
     }

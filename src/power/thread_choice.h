@@ -12,13 +12,15 @@ class ThreadChoice {
   explicit ThreadChoice(int n_threads) : n_threads_(n_threads), seen_(static_cast<size_t>(n_threads) + 1) {}
   // So many threads generated so many tokens in so much processor time.
   void add(double seconds, int threads, double tokens, double cpu_seconds);
-  // For a share of all their time. Now and then one more or less is tried for some seconds.
-  int choose(double seconds, double share);
+  // For a share of all their time. Now and then one more or less is tried for some seconds. With `use_all` there are enough to use
+  // the time up, with some slack for what else runs on the machine.
+  int choose(double seconds, double share, bool use_all);
 
  private:
   struct Seen {
     double tokens_per_cpu_second = 0, at = 0;  // 0: never
   };
+
   // Tokens per second with a budget of so many threads' time.
   [[nodiscard]] double rate(int threads, double budget) const;
 
