@@ -8,7 +8,7 @@ token is there (loading is not part of the share), as a part of what its threads
 without a limit. On a machine whose processors are busy with other things the share is a limit, not a promise: the load is printed, and
 `--nice -10` (as root) makes room. Nothing but Python's standard library is needed.
 """
-import argparse, os, subprocess, sys, time
+import argparse, contextlib, os, subprocess, sys, time
 
 PROMPT = "Once upon a time, in a harbour at the end of the world, there lived an old captain who"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -20,13 +20,21 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def take_precedence(nice):
+    """Also before other sessions, which the kernel's automatic groups otherwise treat alike (sched(7))."""
+    os.setsid()
+    os.nice(nice)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+        group.write(str(nice))
+
+
 def generate(options, share, seconds):
     """Text so far, share of the processor time, seconds."""
     # More tokens than there is time for: a text that goes on for ever needs a context and a sampler that does not end.
     command = [options.hearth, "run", options.model, PROMPT, "--raw", "--temperature", "0.9", "--seed", "1", "--context", "8192",
                "--threads", str(options.threads), "--power", str(share)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               preexec_fn=(lambda: os.nice(options.nice)) if options.nice else None)
+                               preexec_fn=(lambda: take_precedence(options.nice)) if options.nice else None)
     text = os.read(process.stdout.fileno(), 1 << 16)  # waits for the first token
     begun, used, ended = time.monotonic(), cpu_seconds(process.pid), False
     os.set_blocking(process.stdout.fileno(), False)
