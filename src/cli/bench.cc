@@ -106,6 +106,7 @@ class Bench {
   // Tokens per second of `steps` tokens for each of `n` sequences after `depth` tokens of context; steps 0: of a prompt.
   // Of `rows` rows for one: all of them count.
   Result<double> measure(int n, int depth, int prompt, int steps, int rows = 0) {
+    TRY(pacer_.admit({}));
     std::vector<SequenceId> ids;
     for (int i = 0; i < n; ++i) ids.push_back(TRY(store_.open()));
     auto result = [&]() -> Result<double> {

@@ -28,6 +28,8 @@ class HeatModel {
   [[nodiscard]] double simulated_c() const { return now_.die; }
   [[nodiscard]] bool ready() const { return !history_.empty(); }
   [[nodiscard]] const std::array<double, kFigures>& figures() const { return figures_; }
+  // That it has been fitted to.
+  [[nodiscard]] double seconds() const { return ready() ? now_seconds_ - history_.front().seconds : 0; }
   // Root mean square of what the fit leaves, degrees.
   [[nodiscard]] double residual_c() const { return residual_c_; }
 

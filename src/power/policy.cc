@@ -17,8 +17,13 @@ const ProfileFigures& figures(Profile profile) { return kProfiles[static_cast<si
 
 // Below the limit is aimed at: this and what the fit leaves, for what is known less well needs more distance.
 constexpr double kMarginC = 0.7, kDoubtMinC = 0.2, kDoubtMaxC = 1;
-constexpr double kHorizon = 40;               // seconds that are looked ahead
-constexpr double kFirstShare = 0.3;           // while the model of the heat is still a guess
+// More of it while the model is young.
+constexpr double kYoungC = 1, kYoungSeconds = 60;
+// Fewer threads make more of the same time, and so more heat: for some seconds after a change a little less is allowed.
+constexpr double kChangedSeconds = 6, kChangedShare = 0.92;
+constexpr double kHorizon = 40;  // seconds that are looked ahead
+// While the model of the heat is still a guess: as much of the share as would do even if full load made the die so much hotter at once.
+constexpr double kFirstShare = 0.3, kFirstRiseC = 60;
 constexpr double kRaise = 0.05;               // of the share, in a second
 constexpr double kLeast = 0.02;               // share that a rule of degrees leaves; stopping is another step
 constexpr double kSafeSeconds = 10;           // that it has to be well again
@@ -49,7 +54,6 @@ Policy::Policy(PolicyOptions options)
   options_.n_threads = std::max(1, options_.n_threads);
   if (!floor_ && own.floor_percent >= 0) floor_ = own.floor_percent;
   limit_c_ = options_.max_temp_c;
-  heat_share_ = kFirstShare;
   drain_ = kDrainFirst;
   settings_.share = limit_c_ ? std::min(options_.share, kFirstShare) : options_.share;
 }
@@ -121,8 +125,10 @@ Policy::Rule Policy::heat_rule(const Sample& sample, double other_load) {
   const double now = sample.temperature_c.value, limit = *limit_c_;
   too_hot_ = now >= limit + kTooHotC || (too_hot_ && now > limit - kCooledC);
   const double passed = last_ ? std::min(sample.seconds - last_->seconds, 10.0) : 0;
-  aim_c_ = limit - kMarginC - std::clamp(heat_.residual_c(), kDoubtMinC, kDoubtMaxC);
+  const double young = kYoungC / (1 + heat_.seconds() / kYoungSeconds);
+  aim_c_ = limit - kMarginC - young - std::clamp(heat_.residual_c(), kDoubtMinC, kDoubtMaxC);
   double allowed = heat_.highest_load(aim_c_, kHorizon) - other_load;
+  if (heat_share_ == 0) heat_share_ = std::clamp((limit - now) / kFirstRiseC, kFirstShare, 1.0);
   if (now >= limit) allowed = kLeast;
   heat_share_ = std::clamp(std::min(allowed, heat_share_ + kRaise * passed), kLeast, 1.0);
   if (too_hot_) {
@@ -231,6 +237,8 @@ void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
     kinds += rule.kind;
   }
   const int threads = threads_.choose(sample.seconds, next.share, next.share >= options_.share);
+  if (threads < settings_.threads) fewer_threads_at_ = sample.seconds;
+  if (kinds.contains("heat") && sample.seconds - fewer_threads_at_ < kChangedSeconds) next.share *= kChangedShare;
   next.threads = next.threads > 0 ? std::min(next.threads, threads) : threads;
   // Chunks of prompts that leave pauses short.
   constexpr int kRows = 32, kRowsMax = 512;

@@ -103,7 +103,8 @@ class Policy {
 
   HeatModel heat_;
   ThreadChoice threads_;
-  double aim_c_ = 0, heat_share_ = 0;  // that heat last allowed; goes up slowly
+  double aim_c_ = 0, heat_share_ = 0;  // that heat last allowed, 0: nothing yet; goes up slowly
+  double fewer_threads_at_ = -1e9;
   bool too_hot_ = false, had_temperature_ = false;
   struct Same {  // a sensor's value that does not change, and what would have been expected meanwhile
     double value = 0, low_c = 0, high_c = 0, low_load = 0, high_load = 0, load_moved_at = -1;

@@ -51,7 +51,7 @@ class SimulatedMachine {
     const double duty = std::min(1.0, share * kThreads / threads);
     share = duty * threads / kThreads;
     const double speed = duty * kSpeeds[threads];
-    constexpr double kStep = 0.1;
+    constexpr double kStep = 0.2;
     for (double left = seconds; left > kStep / 2; left -= kStep) {
       const double leak = 1 + 0.003 * (die_ - 50);
       const double rate = speed * std::pow(clock_, 0.8);
@@ -95,7 +95,7 @@ class SimulatedMachine {
  private:
   void throttle_if_hot() {
     if (die_ >= plant_.trip_c) clock_ = throttle_.clock, throttled_at_ = seconds_;
-    if (clock_ < 1) throttled_ += 0.1;
+    if (clock_ < 1) throttled_ += 0.2;
     if (clock_ < 1 && die_ < plant_.trip_c - 15 && seconds_ - throttled_at_ > throttle_.seconds) clock_ = 1;
   }
 
