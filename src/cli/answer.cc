@@ -47,7 +47,7 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
   std::optional<Model> draft = TRY(load_draft(options.model, model, false));
-  auto governor = TRY(start_governor(options.power, options.model.n_threads));
+  auto governor = TRY(start_governor(options.power, options.model.n_threads, may_switch_precision(options.model)));
   return Engine::create(std::move(model),
                         {.parallel = 1,
                          .kv_type = kv_type,
@@ -97,13 +97,14 @@ Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::
 std::string stats_line(const Usage& usage) {
   const int ran = usage.prompt_tokens - usage.cached_tokens;
   auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
-  return fmt::format("prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}",
-                     usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds),
-                     usage.completion_tokens, rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds),
-                     std::max(usage.joules, 0.0), joules_source(usage),
-                     usage.drafted_tokens == 0 ? ""
-                                               : fmt::format("; {} of {} guessed tokens came true",
-                                                             usage.accepted_tokens, usage.drafted_tokens));
+  return fmt::format(
+      "prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}",
+      usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds), usage.completion_tokens,
+      rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds), std::max(usage.joules, 0.0),
+      joules_source(usage),
+      usage.drafted_tokens == 0
+          ? ""
+          : fmt::format("; {} of {} guessed tokens came true", usage.accepted_tokens, usage.drafted_tokens));
 }
 
 }  // namespace hearth::cli

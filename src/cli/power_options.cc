@@ -20,7 +20,8 @@ class GovernedPacer final : public Pacer {
             .share = pace.share,
             .classes = pace.classes,
             .threads = pace.threads,
-            .prefill_max = pace.prefill_max};
+            .prefill_max = pace.prefill_max,
+            .bits = pace.bits};
   }
   Energy take_energy() override {
     const power::Governor::Energy energy = governor_->take_energy();
@@ -66,11 +67,13 @@ void declare_power_options(CLI::App& app, PowerOptions& options) {
       ->check(CLI::Range(0.01, 100.0));
 }
 
-Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& options, int n_threads) {
+Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& options, int n_threads,
+                                                        bool may_lower_bits) {
   power::GovernorOptions governor{.watts_per_core = options.watts_per_core};
   governor.policy.profile = TRY(power::parse_profile(options.profile));
   governor.policy.share = TRY(parse_share(options.share));
   governor.policy.n_threads = n_threads > 0 ? n_threads : TRY(thread_count_from_environment());
+  governor.policy.may_lower_bits = may_lower_bits;
   if (options.max_temp_c > 0) governor.policy.max_temp_c = options.max_temp_c;
   if (options.battery_floor >= 0) governor.policy.battery_floor = options.battery_floor;
   if (options.joules_per_token > 0) governor.policy.joules_per_token = options.joules_per_token;

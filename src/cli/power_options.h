@@ -21,8 +21,9 @@ struct PowerOptions {
 
 // Declares --power, --power-profile, --max-temp, --battery-floor, --joules-per-token and --watts-per-core.
 void declare_power_options(CLI::App& app, PowerOptions& options);
-// `n_threads`: that compute; 0: as the environment says.
-Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& options, int n_threads);
+// `n_threads`: that compute; 0: as the environment says. `may_lower_bits`: of models whose precision may be switched.
+Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& options, int n_threads,
+                                                        bool may_lower_bits = false);
 // Several engines may have it.
 std::shared_ptr<Pacer> make_pacer(std::shared_ptr<power::Governor> governor);
 

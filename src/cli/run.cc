@@ -41,7 +41,8 @@ void print_json(const Answer& answer, std::string_view model) {
         {"drafted_tokens", usage.drafted_tokens},
         {"accepted_tokens", usage.accepted_tokens},
         {"joules", std::max(usage.joules, 0.0)},
-        {"joules_source", joules_source(usage)}}},
+        {"joules_source", joules_source(usage)},
+        {"bits_lowered", usage.bits_lowered}}},
       {"timing", {{"prefill_seconds", usage.prefill_seconds}, {"decode_seconds", usage.decode_seconds}}},
   };
   fmt::print("{}\n", boost::json::serialize(out));

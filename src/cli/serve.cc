@@ -128,7 +128,8 @@ Result<void> run(ServeOptions& options) {
   options.server.log = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
 
   TRY(open_prompt_cache(options));
-  const auto governor = TRY(start_governor(options.power, options.catalog.model.n_threads));
+  const auto governor =
+      TRY(start_governor(options.power, options.catalog.model.n_threads, may_switch_precision(options.catalog.model)));
   options.catalog.engine.pacer = make_pacer(governor);
   options.server.power_state = [governor] { return governor->state(); };
   options.server.power_metrics = [governor](Exposition& out) { governor->write_metrics(out); };

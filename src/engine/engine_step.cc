@@ -103,6 +103,7 @@ void Engine::share_energy() {
   for (size_t i = 0; i < ran_.size(); ++i) {
     Usage& usage = ran_[i].active->usage;
     const bool first = usage.joules < 0;
+    usage.bits_lowered |= pacing_.bits < 8 && options_.may_switch_precision && model_.decoder->has_low_planes();
     usage.joules_measured = energy.measured && (first || usage.joules_measured);
     usage.joules = std::max(usage.joules, 0.0) + energy.joules * rows_[i].count / static_cast<double>(tokens_.size());
   }

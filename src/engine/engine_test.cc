@@ -136,6 +136,29 @@ TEST(EnginePrecision, AnAnswerUnderWayGoesOnAndLeavesNothingToOthers) {
   EXPECT_EQ(after.tokens, read(*fresh->submit(request(*fresh, kLongText, 12)).value()).tokens);
 }
 
+class LowPacer final : public Pacer {
+ public:
+  Result<void> admit(const Request& /*request*/) override { return {}; }
+  Pacing step_done(int /*prompt_rows*/, int /*decode_rows*/) override { return {.bits = 4}; }
+  Energy take_energy() override { return {}; }
+};
+
+// A governor may lower it where that is allowed, and the answer says so.
+TEST(EnginePrecision, APacerMayLowerItWhereItMayBeSwitched) {
+  const TestFolder folder;
+  const auto fixed = Engine::create(load_nested_model(folder.path(), 4).value(), {}).value();
+  const Answer at_4 = read(*fixed->submit(request(*fixed, kLongText, 12)).value());
+  for (const bool may : {true, false}) {
+    const auto engine = Engine::create(load_nested_model(folder.path()).value(),
+                                       {.may_switch_precision = may, .pacer = std::make_shared<LowPacer>()})
+                            .value();
+    read(*engine->submit(request(*engine, "X", 1)).value());  // from then on the pacer is heard
+    const Answer answer = read(*engine->submit(request(*engine, kLongText, 12)).value());
+    EXPECT_EQ(answer.tokens == at_4.tokens, may);
+    EXPECT_EQ(answer.last.usage.bits_lowered, may);
+  }
+}
+
 TEST(EnginePrecision, IsFixedUnlessAskedForAndChecked) {
   const TestFolder folder;
   const auto fixed = Engine::create(load_nested_model(folder.path()).value(), {}).value();

@@ -6,13 +6,14 @@
 
 namespace hearth {
 
-// What holds until the next step ends. None of it changes a token.
+// What holds until the next step ends. None of it changes a token but the bits.
 struct Pacing {
   double pause_seconds = 0;       // before the next step
   double share = 1;               // of the time, that steps have in the long run; for estimates
   int classes = kRequestClasses;  // so many classes of requests run, the most urgent ones; the others stand still
   int threads = 0;                // that compute; 0: all
   int prefill_max = 1 << 20;      // rows of a chunk of prompts
+  int bits = 8;                   // 8 or 4, of a model with low planes whose precision may be switched
 };
 
 // One for each engine.

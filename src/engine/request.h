@@ -67,6 +67,7 @@ struct Usage {
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
   double joules = -1;            // of the steps it was part of, its share by rows; negative: nobody knows
   bool joules_measured = false;  // else estimated, at least in part
+  bool bits_lowered = false;     // the pacer had some of it computed at 4 bits
 };
 inline std::string_view joules_source(const Usage& usage) { return usage.joules_measured ? "measured" : "estimated"; }
 

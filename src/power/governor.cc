@@ -100,6 +100,8 @@ Governor::Pace Governor::step_done(int read, int generated) {
   Pace pace{.share = settings.share,
             .classes = settings.classes,
             .threads = settings.threads,
+            .bits = settings.bits,
+
             .prefill_max = settings.prefill_max};
   if (is_late(now)) {
     pace.share = std::min(pace.share, kSafeShare);
@@ -140,6 +142,7 @@ json::object Governor::state() const {
            {{"share", settings.share},
             {"runs", running(settings.classes)},
             {"threads", settings.threads > 0 ? settings.threads : options.n_threads},
+            {"bits", settings.bits},
             {"prefill_max", settings.prefill_max},
             {"reason", settings.reason},
             {"refuses", settings.refuse}}},

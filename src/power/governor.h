@@ -49,7 +49,7 @@ class Governor {
   // After each step of an engine, which read and generated so many tokens. What holds now, and how long to pause.
   struct Pace {
     double pause_seconds = 0, share = 1;
-    int classes = kAllClasses, threads = 0, prefill_max = 1 << 20;
+    int classes = kAllClasses, threads = 0, bits = 8, prefill_max = 1 << 20;
   };
   Pace step_done(int read, int generated);
   // Of this process since the last call.

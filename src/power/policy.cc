@@ -34,7 +34,9 @@ constexpr double kStuckC = 6, kMovedC = 3, kStuckLoad = 0.5, kStuckSeconds = 15;
 constexpr double kGaugePercent = 1, kGaugeSeconds = 60, kDrainFirst = 0.02, kDrainMax = 0.05;
 constexpr double kDeferPercent = 4, kHysteresisPercent = 2, kDeferShare = 0.5;
 
-constexpr int kRungs = 2;  // of the rule of joules per token: half the threads, one thread
+constexpr double kBitsShare = 0.5, kBitsBackShare = 0.9, kBitsSeconds = 30;
+
+constexpr int kRungs = 3;  // of the rule of joules per token: half the threads, one thread, 4 bits
 constexpr double kRungSeconds = 15, kRungTokens = 30, kRungDownSeconds = 300;
 
 }  // namespace
@@ -139,8 +141,16 @@ Policy::Rule Policy::heat_rule(const Sample& sample, double other_load) {
             .reason = "too hot: " + why,
             .refuse = fmt::format("this machine is too hot ({}); try again in some minutes", why)};
   }
+  // Where not even half is left, fewer bits give some of it back.
+  if (const bool fewer = heat_bits_ < 8;
+      options_.may_lower_bits && (fewer ? heat_share_ > kBitsBackShare : heat_share_ < kBitsShare)) {
+    if (sample.seconds - bits_at_ >= kBitsSeconds) heat_bits_ = fewer ? 8 : 4, bits_at_ = sample.seconds;
+  } else {
+    bits_at_ = sample.seconds;
+  }
   if (heat_share_ >= 1) return {};
   return {.share = heat_share_,
+          .bits = heat_bits_,
           .kind = "heat",
           .reason = fmt::format("{:.1f} C now, at full load {:.1f} in {:.0f} s, the limit is {:.1f}", now,
                                 heat_.predict(1 + std::max(0.0, other_load), kHorizon), kHorizon, limit)};
@@ -199,14 +209,15 @@ Policy::Rule Policy::energy_rule(const Sample& sample, const Work& work) {
     if (options_.joules_per_token && lasted >= kRungSeconds) {
       const bool over = joules_per_token_ > *options_.joules_per_token * 1.05;
       const bool easy = joules_per_token_ < *options_.joules_per_token * 0.7 && lasted >= kRungDownSeconds;
-      const int rung = std::clamp(rung_ + (over ? 1 : easy ? -1 : 0), 0, kRungs);
+      const int rung = std::clamp(rung_ + (over ? 1 : easy ? -1 : 0), 0, options_.may_lower_bits ? kRungs : kRungs - 1);
       if (rung != rung_) rung_ = rung, rung_at_ = sample.seconds;
     }
     tokens_ = joules_ = 0;
   }
-  if (!options_.joules_per_token || rung_ == 0 || options_.n_threads == 1) return {};
+  if (!options_.joules_per_token || rung_ == 0) return {};
   const int threads = rung_ == 1 ? std::max(1, options_.n_threads / 2) : 1;
   return {.threads = threads,
+          .bits = rung_ == kRungs ? 4 : 8,
           .kind = "energy",
           .reason = fmt::format("{:.3g} J a token, {:.3g} asked for: {} of {} threads", joules_per_token_,
                                 *options_.joules_per_token, threads, options_.n_threads)};
@@ -215,7 +226,7 @@ Policy::Rule Policy::energy_rule(const Sample& sample, const Work& work) {
 void Policy::tell(const Sample& sample, const Settings& next, bool grave) {
   std::string text = "nothing limits";
   if (!next.reason.empty())
-    text = fmt::format("{:.0f} % of the processor{}{}: {}", 100 * next.share,
+    text = fmt::format("{:.0f} % of the processor{}{}{}: {}", 100 * next.share, next.bits < 8 ? ", at 4 bits" : "",
                        next.classes == kNothing   ? ", all work waits"
                        : next.classes == kNoBatch ? ", batch work waits"
                                                   : "",
@@ -231,6 +242,7 @@ void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
     if (rule.kind.empty()) continue;
     next.share = std::min(next.share, rule.share);
     next.classes = std::min(next.classes, rule.classes);
+    next.bits = std::min(next.bits, rule.bits);
     next.threads = std::max(next.threads, rule.threads);
     if (next.refuse.empty()) next.refuse = rule.refuse;
     next.reason += (next.reason.empty() ? "" : "; ") + rule.reason;
@@ -245,10 +257,10 @@ void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
   if (next.share < 1) next.prefill_max = std::max(kRows, static_cast<int>(next.share * kRowsMax) / kRows * kRows);
   next.hand_over = options_.can_hand_over && next.classes == kNothing;
   if (next.hand_over) next.refuse.clear();
-  const std::string state = fmt::format("{} {}", kinds, next.classes);
+  const std::string state = fmt::format("{} {} {}", kinds, next.classes, next.bits);
+  if (logged_.empty() && kinds.empty()) logged_ = state;
   constexpr double kWorthTelling = 0.1;
-  const bool first = !last_ && kinds.empty();
-  if (!first && (state != logged_ || std::abs(next.share - logged_share_) >= kWorthTelling)) {
+  if (state != logged_ || std::abs(next.share - logged_share_) >= kWorthTelling) {
     tell(sample, next, kinds.contains("sensor") || next.classes < kAllClasses);
     logged_ = state, logged_share_ = next.share;
   }

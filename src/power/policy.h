@@ -1,7 +1,7 @@
 // What the engines may do: a pure function of samples and of what came before, in the samples' time. One thread.
 //
 // Each rule says which share of the processor it allows and which classes of requests; the strictest holds, and says why. They act from
-// harmless to costly: a smaller share in smaller chunks, fewer threads, batch work waits, another machine takes over, all work
+// harmless to costly: a smaller share in smaller chunks, fewer threads, fewer bits (only if that is allowed), batch work waits, another machine takes over, all work
 // waits and new requests are refused with the reason.
 #pragma once
 
@@ -29,8 +29,9 @@ struct PolicyOptions {
   std::optional<double> max_temp_c{};     // default: by profile, from the trip points
   std::optional<double> battery_floor{};  // percent; default: by profile
   std::optional<double> joules_per_token{};
-  bool can_hand_over = false;  // there is somebody to take over
-  int n_threads = 1;           // that compute
+  bool may_lower_bits = false;  // quality may suffer
+  bool can_hand_over = false;   // there is somebody to take over
+  int n_threads = 1;            // that compute
 };
 
 // Of the classes of requests (real-time, interactive, batch) so many run, the most urgent ones.
@@ -43,6 +44,7 @@ struct Settings {
   double share = 1;
   int classes = kAllClasses;
   int threads = 0;            // 0: all
+  int bits = 8;               // 4: of models that have a low precision
   int prefill_max = 1 << 20;  // tokens of a chunk of prompts
   bool hand_over = false;
   std::string refuse{};  // why new requests are refused; empty: they are not
@@ -81,7 +83,7 @@ class Policy {
  private:
   struct Rule {
     double share = 1;
-    int classes = kAllClasses, threads = 0;
+    int classes = kAllClasses, threads = 0, bits = 8;
     std::string_view kind{};  // empty: the rule has nothing to say
     std::string reason{}, refuse{};
   };
@@ -103,8 +105,9 @@ class Policy {
 
   HeatModel heat_;
   ThreadChoice threads_;
-  double aim_c_ = 0, heat_share_ = 0;  // that heat last allowed, 0: nothing yet; goes up slowly
-  double fewer_threads_at_ = -1e9;
+  double aim_c_ = 0, heat_share_ = 0;             // that heat last allowed, 0: nothing yet; goes up slowly
+  double fewer_threads_at_ = -1e9, bits_at_ = 0;  // when heat last changed them
+  int heat_bits_ = 8;
   bool too_hot_ = false, had_temperature_ = false;
   struct Same {  // a sensor's value that does not change, and what would have been expected meanwhile
     double value = 0, low_c = 0, high_c = 0, low_load = 0, high_load = 0, load_moved_at = -1;

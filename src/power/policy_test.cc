@@ -88,7 +88,8 @@ TEST(Policy, ALimitWithoutAnySensorIsSafeModeAndProfilesWithoutOneLimitNothing) 
   EXPECT_TRUE(log_says(asked, "there is no temperature sensor"));
   Policy balanced({.profile = Profile::kBalanced});
   EXPECT_EQ(balanced.decide(system.read(), {}).share, 1);
-  EXPECT_TRUE(balanced.log().empty());
+  balanced.decide(system.read(), {});
+  EXPECT_TRUE(balanced.log().empty()) << "nothing happened";
 }
 
 TEST(Policy, ProfilesStayBelowTheTripPointsOfTheSystem) {
@@ -153,6 +154,27 @@ TEST(Policy, JoulesPerTokenAreKeptToWithFewerThreadsAndSaidSo) {
   EXPECT_EQ(policy.settings().threads, 1);
   run(0.4);
   EXPECT_EQ(policy.settings().threads, 1) << "it does not go back and forth";
+}
+
+// Quality is touched only where that was allowed, last of all, and it is said.
+TEST(Policy, FewerBitsOnlyWhereTheyAreAllowed) {
+  for (const bool allowed : {false, true}) {
+    Policy policy({.joules_per_token = 0.5, .may_lower_bits = allowed, .n_threads = 4});
+    Sample sample;
+    for (int i = 0; i < 100; ++i) {
+      sample.seconds += 1;
+      policy.decide(sample, {.tokens = 20, .joules = 20});
+    }
+    EXPECT_EQ(policy.settings().bits, allowed ? 4 : 8);
+    EXPECT_EQ(log_says(policy, "at 4 bits"), allowed);
+    SimulatedMachine machine(test::kPlants[0], 45, 1);
+    Policy hot({.max_temp_c = test::kPlants[0].trip_c, .may_lower_bits = allowed, .n_threads = 4});
+    while (machine.seconds() < 600) {
+      const Settings& settings = hot.decide(machine.sample(), machine.work());
+      machine.advance(settings.share, 1, settings.threads);
+    }
+    EXPECT_EQ(hot.settings().bits, allowed ? 4 : 8);
+  }
 }
 
 TEST(Policy, TheLogIsBounded) {

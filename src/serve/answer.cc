@@ -107,6 +107,7 @@ void add_energy(boost::json::object& usage_json, const Usage& usage) {
   if (usage.joules < 0) return;
   usage_json["joules"] = usage.joules;
   usage_json["joules_source"] = joules_source(usage);
+  if (usage.bits_lowered) usage_json["bits_lowered"] = true;
 }
 
 std::string random_id() {

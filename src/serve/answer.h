@@ -70,7 +70,7 @@ class EventReader {
 // Adds an event to the answer it belongs to.
 void collect(const Event& event, Choice& choice);
 
-// Adds what an answer took, `joules` and `joules_source`, where that is known.
+// Adds what an answer took, `joules` and `joules_source`, where that is known, and whether some of it was computed at fewer bits.
 void add_energy(boost::json::object& usage_json, const Usage& usage);
 
 // Letters and digits of a fresh random number, for ids.

@@ -136,6 +136,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     usage.completion_tokens += piece.usage.completion_tokens;
     usage.drafted_tokens += piece.usage.drafted_tokens;
     usage.accepted_tokens += piece.usage.accepted_tokens;
+    usage.bits_lowered |= piece.usage.bits_lowered;
     if (piece.usage.joules >= 0) {
       usage.joules_measured = piece.usage.joules_measured && (usage.joules < 0 || usage.joules_measured);
       usage.joules = std::max(usage.joules, 0.0) + piece.usage.joules;
