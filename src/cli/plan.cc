@@ -2,6 +2,7 @@
 #include <boost/json/serialize.hpp>
 #include <memory>
 
+#include "base/process_memory.h"
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/model_options.h"

@@ -1,9 +1,6 @@
 #include "model/memory_budget.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 
 #include "model/arch/all.h"
@@ -87,15 +84,6 @@ Result<MemoryNeeds> memory_needs(const Checkpoint& checkpoint, Backend& backend,
     return WeightStream::plan(checkpoint, backend, bytes_max);
   };
   return needs;
-}
-
-uint64_t resident_bytes() {
-  std::FILE* file = std::fopen("/proc/self/statm", "re");
-  if (!file) return 0;
-  unsigned long long size = 0, resident = 0;
-  const int read = std::fscanf(file, "%llu %llu", &size, &resident);
-  std::fclose(file);
-  return read == 2 ? resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
 }
 
 }  // namespace hearth

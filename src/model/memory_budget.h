@@ -43,7 +43,5 @@ std::optional<MemoryFit> nearest_fit(const MemoryNeeds& needs, const MemoryWish&
 
 // Needs of a checkpoint beside a program that has taken `program_bytes` so far.
 Result<MemoryNeeds> memory_needs(const Checkpoint& checkpoint, Backend& backend, uint64_t program_bytes);
-// What this process has resident, its own memory and mapped files together; 0 where the kernel does not tell.
-uint64_t resident_bytes();
 
 }  // namespace hearth

@@ -1,11 +1,10 @@
 #include "model/model.h"
 
-#include <malloc.h>
-
 #include <optional>
 #include <thread>
 
 #include "base/log.h"
+#include "base/process_memory.h"
 #include "model/gguf_tokenizer.h"
 #include "model/memory_plan.h"
 #include "model/open_cached.h"
@@ -68,7 +67,7 @@ namespace {
 // Decides what of the weights stays, once all else that has to be in memory is.
 Result<void> fit(Model& model, const MemoryBound& bound, DecoderOptions& options) {
   model.checkpoint->release_read();
-  ::malloc_trim(0);  // what reading the text took
+  trim_memory();  // what reading the text took
   const MemoryNeeds needs = TRY(memory_needs(*model.checkpoint, *model.backend, resident_bytes()));
   MemoryWish wish = bound.wish;
   wish.context = TRY(plan_memory(*model.checkpoint, *model.backend, options.context, KvType::kF16)).context;

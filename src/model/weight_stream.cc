@@ -1,27 +1,19 @@
 #include "model/weight_stream.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <numeric>
 
 #include "base/check.h"
-#include "base/file_io.h"
 #include "model/decoder.h"
 
 namespace hearth {
 namespace {
 
-constexpr uint64_t kPage = 4096;           // what direct reads are aligned to
+constexpr uint64_t kPage = DirectFile::kAlignment;
 constexpr uint64_t kPieceBytes = 1 << 20;  // of one read
 constexpr int kReaders = 4;                // reads under way at once
 constexpr int kShares = 64;                // sizes of slots that are tried
@@ -156,7 +148,7 @@ Result<std::unique_ptr<WeightStream>> WeightStream::create(const Checkpoint& pac
   CHECK(pack.packed() && pack.files().size() == 1);
   std::unique_ptr<WeightStream> stream(new WeightStream(pack));
   stream->plan_ = TRY(plan(pack, backend, bytes_max));
-  TRY(stream->open_file());
+  stream->file_ = TRY(DirectFile::open(pack.files().front().path()));
   TRY(stream->lay_out());
   for (int i = 0; i < kReaders; ++i) stream->readers_.emplace_back([raw = stream.get()] { raw->work(); });
   const std::lock_guard lock(stream->mutex_);
@@ -172,34 +164,18 @@ WeightStream::~WeightStream() {
   }
   wake_.notify_all();
   readers_.clear();
-  if (memory_) ::munmap(memory_, memory_bytes_);
-}
-
-Result<void> WeightStream::open_file() {
-  const std::filesystem::path& path = pack_.files().front().path();
-  file_ = Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-  // Not every file system has direct reads; some only say so when one is tried.
-  alignas(kPage) std::array<std::byte, kPage> page;
-  if (!file_ || ::pread(file_.get(), page.data(), page.size(), 0) < 0)
-    file_ = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file_) return disk_error(path, "open");
-  return {};
 }
 
 // Gives every part its place and reads those that stay.
 Result<void> WeightStream::lay_out() {
   const std::byte* file = pack_.files().front().bytes().data();
-  memory_bytes_ = plan_.resident_bytes;
-  void* memory = ::mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return fail(Code::kLimit, "{} bytes for weights: {}", memory_bytes_, std::strerror(errno));
-  memory_ = static_cast<std::byte*>(memory);
-  ::madvise(memory, memory_bytes_, MADV_HUGEPAGE);
+  memory_ = TRY(PageMemory::allocate(plan_.resident_bytes));
   layers_.resize(plan_.streamed.size());
   for (size_t i = 0; i < layers_.size(); ++i)
     if (std::ranges::find(plan_.streamed[i], true) != plan_.streamed[i].end()) streamed_.push_back(i);
   std::vector<uint64_t> used(layers_.size());  // of each layer's slot
   std::vector<size_t> seen(layers_.size());
-  std::byte* next = memory_ + kStreamSlots * plan_.slot_bytes;
+  std::byte* next = memory_.data() + kStreamSlots * plan_.slot_bytes;
   for (const Matrix& matrix : matrices_of(pack_)) {
     const auto layer = static_cast<size_t>(matrix.layer);
     const bool streams = matrix.layer >= 0 && plan_.streamed[layer][seen[layer]++];
@@ -208,18 +184,18 @@ Result<void> WeightStream::lay_out() {
       Part part{.begin = begin, .end = end};
       if (streams) {
         const auto turn = static_cast<uint64_t>(std::ranges::lower_bound(streamed_, layer) - streamed_.begin());
-        part.at = memory_ + turn % kStreamSlots * plan_.slot_bytes + used[layer];
+        part.at = memory_.data() + turn % kStreamSlots * plan_.slot_bytes + used[layer];
         used[layer] += up(end) - down(begin);
         layers_[layer].parts.push_back(parts_.size());
       } else {
         part.at = next;
         next += up(end) - down(begin);
-        for (const Piece& piece : pieces(part, layer)) TRY(read(piece));
+        for (const Piece& piece : pieces(part, layer)) TRY(file_.read(piece.offset, {piece.at, piece.bytes}));
       }
       parts_.push_back(part);
     }
   }
-  CHECK(next <= memory_ + memory_bytes_);
+  CHECK(next <= memory_.data() + memory_.bytes());
   return {};
 }
 
@@ -237,23 +213,6 @@ std::vector<WeightStream::Piece> WeightStream::pieces(const Part& part, size_t l
   for (uint64_t offset = first; offset < end; offset += kPieceBytes)
     all.push_back({offset, std::min(kPieceBytes, end - offset), part.at + (offset - first), layer});
   return all;
-}
-
-Result<void> WeightStream::read(const Piece& piece) const {
-  const MappedFile& file = pack_.files().front();
-  // The file may end within the last page; asked for are whole ones.
-  const uint64_t wanted = std::min<uint64_t>(piece.bytes, file.bytes().size() - piece.offset);
-  for (uint64_t done = 0; done < wanted;) {
-    const ssize_t count =
-        ::pread(file_.get(), piece.at + done, piece.bytes - done, static_cast<off_t>(piece.offset + done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return disk_error(file.path(), "read");
-    if (count == 0)
-      return fail(Code::kIo, "{}: ends at {} of {} bytes", file.path().string(), piece.offset + done,
-                  file.bytes().size());
-    done += static_cast<uint64_t>(count);
-  }
-  return {};
 }
 
 // The lock is held.
@@ -274,7 +233,7 @@ void WeightStream::work() {
     const Piece piece = wanted_.front();
     wanted_.pop_front();
     lock.unlock();
-    if (const auto done = read(piece); !done) end_program(done.error());
+    if (const auto done = file_.read(piece.offset, {piece.at, piece.bytes}); !done) end_program(done.error());
     lock.lock();
     if (--layers_[piece.layer].missing == 0) arrived_.notify_all();
   }

@@ -17,7 +17,8 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "base/descriptor.h"
+#include "base/direct_file.h"
+#include "base/process_memory.h"
 #include "base/result.h"
 #include "model/checkpoint.h"
 
@@ -71,9 +72,7 @@ class WeightStream {
     size_t layer = 0;
   };
   explicit WeightStream(const Checkpoint& pack) : pack_(pack) {}
-  Result<void> open_file();
   Result<void> lay_out();
-  Result<void> read(const Piece& piece) const;
   static std::vector<Piece> pieces(const Part& part, size_t layer);
   void request(size_t layer);
   void work();
@@ -83,9 +82,8 @@ class WeightStream {
   std::vector<Part> parts_;  // by their place in the file
   std::vector<Layer> layers_;
   std::vector<size_t> streamed_;  // layers of which something is read, in order
-  std::byte* memory_ = nullptr;
-  uint64_t memory_bytes_ = 0;
-  Descriptor file_;
+  PageMemory memory_;
+  DirectFile file_;
 
   std::mutex mutex_;
   std::condition_variable wake_, arrived_;
