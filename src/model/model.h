@@ -27,7 +27,7 @@ Result<TextSide> load_text(const Checkpoint& checkpoint);
 struct Model {
   std::unique_ptr<Checkpoint> checkpoint;
   TextSide text;
-  std::shared_ptr<Backend> backend;  // of a draft model, the same as that of the model it drafts for
+  std::shared_ptr<Backend> backend;       // of a draft model, the same as that of the model it drafts for
   std::unique_ptr<WeightStream> weights;  // null: all of them stay in memory
   std::unique_ptr<Decoder> decoder;
   std::optional<MemoryFit> fit;  // to a bound, where one was given

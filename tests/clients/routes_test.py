@@ -107,7 +107,7 @@ class TheEnd(unittest.TestCase):
     """Named so that it runs last."""
 
     def test_every_route_was_asked_and_answered(self):
-        for path in ("/", "/health", "/ready", "/api/version", "/api/hearth/status", "/web/page.css", "/metrics"):
+        for path in ("/", "/health", "/ready", "/api/version", "/api/hearth/status", "/v1/power", "/web/page.css", "/metrics"):
             self.assertEqual(ask(path)[0], 200, path)
         answered = set()
         for line in ask("/metrics")[1].splitlines():

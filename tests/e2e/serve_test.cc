@@ -261,7 +261,7 @@ TEST_F(ServeTest, WhatCannotBeServedIsSaidAtOnce) {
                                                                      {{"--tls-cert", "only.pem"}, "belong together"},
                                                                      {{"absent-model"}, "absent-model"},
                                                                      {{kModel, "--speculate", "99"}, "1 to 15"},
-                                                                     {{kModel, "--memory", "1KiB"}, "may take 1024"},
+                                                                     {{kModel, "--memory", "1KiB"}, "MiB would do"},
                                                                      {{"--alias", "x"}, "ALIAS=MODEL"}}) {
     std::vector<std::string> all{HEARTH_PROGRAM, "serve", "--listen", "127.0.0.1:0"};
     all.insert(all.end(), arguments.begin(), arguments.end());
