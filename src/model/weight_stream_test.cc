@@ -77,7 +77,7 @@ TEST(WeightStream, GivesTheLogitsOfAllInMemory) {
   int streamed = 0;
   for (const auto& entry : std::filesystem::directory_iterator(kGoldenFolder)) {
     const auto original = open_checkpoint(entry.path());
-    if (!original || message(write_pack(*original, path, 1)) != "") continue;
+    if (!original || !write_pack(*original, path, 1)) continue;
     const Checkpoint pack = open_checkpoint(path).value();
     const std::vector<float> expected = logits(pack, nullptr);
     const auto backend = create_backend("cpu", {.n_threads = 1, .isa = ""}).value();
