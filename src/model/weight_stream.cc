@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint64_t kPage = DirectFile::kAlignment;
 constexpr uint64_t kPieceBytes = 1 << 20;  // of one read
-constexpr int kReaders = 4;                // reads under way at once
+constexpr int kReaders = 8;                // reads under way at once
 constexpr int kShares = 64;                // sizes of slots that are tried
 constexpr std::string_view kEmbedding = "token_embd.weight";
 constexpr double kGoldenRatio = 0.6180339887498949;
