@@ -35,7 +35,7 @@ TEST(ProcessMemory, WhatIsWrittenIsResident) {
   const uint64_t before = resident_bytes();
   auto memory = PageMemory::allocate(64 << 20);
   ASSERT_TRUE(memory);
-  for (uint64_t at = 0; at < memory->bytes(); at += 4096) memory->data()[at] = std::byte{1};
+  for (int64_t at = 0; at < memory->bytes(); at += 4096) memory->data()[at] = std::byte{1};
   EXPECT_GE(resident_bytes(), before + (60 << 20));
 }
 

@@ -13,21 +13,23 @@ uint64_t resident_bytes();
 // Gives what was freed back to the kernel.
 void trim_memory();
 
-// Whole pages, zero, in large ones where the kernel has them. Movable.
+// Anonymous memory, zeroed by the system, taken page by page as it is written.
 class PageMemory {
  public:
-  // kLimit if there is not so much.
-  static Result<PageMemory> allocate(uint64_t bytes);
+  static Result<PageMemory> allocate(int64_t bytes);
+  // For what will be written whole: in huge pages where the system has them, so that first writing to it takes hundreds
+  // of times fewer page faults. A rest of less than a huge page lies in small ones: no more becomes resident than `bytes`.
+  static Result<PageMemory> allocate_huge(int64_t bytes);
   PageMemory() = default;
   PageMemory(PageMemory&& other) noexcept;
   PageMemory& operator=(PageMemory&& other) noexcept;
   ~PageMemory();
   [[nodiscard]] std::byte* data() const { return data_; }
-  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] int64_t bytes() const { return bytes_; }
 
  private:
   std::byte* data_ = nullptr;
-  uint64_t bytes_ = 0;
+  int64_t bytes_ = 0;
 };
 
 }  // namespace hearth

@@ -149,12 +149,8 @@ Result<Job> prepare(const Options& options, const std::filesystem::path& path, c
 
 std::string kind_of(std::string_view name) {
   std::string kind(name.substr(0, name.rfind('.')));
-  if (compress::layer_of(name) >= 0) kind = kind.substr(kind.find('.', 4) + 1);
+  if (layer_of(name) >= 0) kind = kind.substr(kind.find('.', 4) + 1);
   return kind;
-}
-
-uint64_t planned_bytes(const PlannedTensor& tensor, const TypeInfo& type) {
-  return *row_bytes(type, tensor.shape[0]) * tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
 }
 
 // What has been done so far.
@@ -170,12 +166,12 @@ compress::ReportedTensor reported(const PlannedTensor& tensor, const compress::T
   const TypeInfo& from = info(matrix ? tensor.matrix.type : Type::kF32);
   const TypeInfo& type = planned != plan.end() ? *planned->second : from;
   compress::ReportedTensor row{.name = tensor.name,
-                               .layer = compress::layer_of(tensor.name),
+                               .layer = layer_of(tensor.name),
                                .kind = kind_of(tensor.name),
                                .shape = {tensor.shape.begin(), tensor.shape.begin() + tensor.n_dims},
                                .from = std::string(from.name),
                                .type = std::string(type.name),
-                               .bytes = planned_bytes(tensor, type)};
+                               .bytes = compress::SourceModel::bytes_as(tensor, type)};
   if (!matrix) row.reason = "stays: a vector";
   if (matrix && planned == plan.end()) row.reason = "stays as it was";
   const auto measured = std::ranges::find(done.measured, tensor.name, &compress::MatrixChoices::name);

@@ -197,19 +197,16 @@ Result<std::vector<MatrixChoices>> choices_of(std::span<const PlannedTensor* con
   std::vector<MatrixChoices> out;
   for (const PlannedTensor* matrix : matrices) {
     MatrixChoices choices{.name = matrix->name, .choices = {}};
-    const auto bytes_as = [&](const TypeInfo& type) {
-      const auto row = row_bytes(type, matrix->shape[0]);
-      return row ? *row * matrix->shape[1] * matrix->shape[2] * matrix->shape[3] : 0;
-    };
     for (const TypeInfo* type : types)
-      if (const uint64_t bytes = bytes_as(*type)) choices.choices.push_back({.type = type, .bytes = bytes});
+      if (const uint64_t bytes = SourceModel::bytes_as(*matrix, *type))
+        choices.choices.push_back({.type = type, .bytes = bytes});
     if (choices.choices.empty())
       return fail(Code::kInvalidArgument,
                   "tensor '{}' has rows of {} elements, which none of the types of a mix can hold: leave it as it is "
                   "(--keep {})",
                   matrix->name, matrix->shape[0], matrix->name);
     if (const TypeInfo& own = info(matrix->matrix.type); !own.panel.is_float())
-      choices.choices.push_back({.type = &own, .bytes = bytes_as(own), .stays = true});
+      choices.choices.push_back({.type = &own, .bytes = SourceModel::bytes_as(*matrix, own), .stays = true});
     out.push_back(std::move(choices));
   }
   return out;

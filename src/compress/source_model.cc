@@ -1,7 +1,6 @@
 #include "compress/source_model.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "compress/divergence.h"
 
@@ -62,12 +61,6 @@ EncodedTensor as_floats(const EncodedTensor& tensor) {
     out.data.insert(out.data.end(), bytes.begin(), bytes.end());
   }
   return out;
-}
-
-int layer_of(std::string_view name) {
-  int layer = -1;
-  if (name.starts_with("blk.")) std::from_chars(name.data() + 4, name.data() + name.size(), layer);
-  return layer;
 }
 
 Result<void> LayerRunner::run(std::span<float> stream) {
@@ -143,6 +136,10 @@ std::vector<float> SourceModel::floats(const PlannedTensor& tensor, size_t slice
     unpack_panel_row(type.panel, data.data() + row / kPanelRows * panel, low + row / kPanelRows * low_panel,
                      static_cast<int>(row % kPanelRows), matrix.cols, out.data() + (row - begin) * matrix.cols);
   return out;
+}
+
+uint64_t SourceModel::bytes_as(const PlannedTensor& tensor, const TypeInfo& type) {
+  return row_bytes(type, tensor.shape[0]).value_or(0) * tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
 }
 
 EncodedTensor SourceModel::encoded(const PlannedTensor& tensor) {

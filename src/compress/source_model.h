@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "model/checkpoint.h"
 #include "model/decoder.h"
+#include "model/pack.h"
 #include "model/sequence.h"
 #include "text/tokenizer.h"
 
@@ -65,6 +66,8 @@ class SourceModel {
   [[nodiscard]] const PlannedTensor* find(std::string_view name) const;
   // Rows [begin, end) of a slice of a matrix.
   [[nodiscard]] static std::vector<float> floats(const PlannedTensor& matrix, size_t slice, int64_t begin, int64_t end);
+  // Bytes of a tensor in a type; 0 if its rows are no whole blocks.
+  [[nodiscard]] static uint64_t bytes_as(const PlannedTensor& tensor, const TypeInfo& type);
   // As the source has it; a pack's panels and vectors as floats.
   [[nodiscard]] static EncodedTensor encoded(const PlannedTensor& tensor);
 
@@ -82,8 +85,5 @@ class SourceModel {
   std::vector<PlannedTensor> tensors_;
   int n_layers_ = 0, context_max_ = 0;
 };
-
-// "blk.3.attn_q.weight" is of layer 3; -1 for what is in no layer.
-int layer_of(std::string_view name);
 
 }  // namespace hearth::compress

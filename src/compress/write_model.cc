@@ -56,11 +56,10 @@ Result<uint64_t> file_bytes(const SourceModel& source, const TypePlan& plan, boo
       blank[tensor.name] = SourceModel::encoded(tensor);
       continue;
     }
-    const uint64_t rows = tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
     blank[tensor.name] = {.type = planned->second->type,
                           .shape = tensor.shape,
                           .n_dims = tensor.n_dims,
-                          .data = std::vector<std::byte>(*row_bytes(*planned->second, tensor.shape[0]) * rows)};
+                          .data = std::vector<std::byte>(SourceModel::bytes_as(tensor, *planned->second))};
   }
   if (gguf) return TRY(gguf_of(source, blank)).file_bytes();
   const Checkpoint checkpoint = TRY(source.with_tensors(blank));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/parse.hpp>
+#include <charconv>
 #include <cstring>
 #include <set>
 
@@ -161,6 +162,13 @@ Result<Checkpoint> to_checkpoint(MappedFile file) {
 }
 
 }  // namespace
+
+int layer_of(std::string_view tensor_name) {
+  int layer = -1;
+  if (tensor_name.starts_with("blk."))
+    std::from_chars(tensor_name.data() + 4, tensor_name.data() + tensor_name.size(), layer);
+  return layer;
+}
 
 std::string to_hex(const Digest& digest) {
   std::string hex;

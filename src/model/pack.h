@@ -64,6 +64,9 @@ struct PackTensor {
   std::vector<PackPlace> at{};
 };
 
+// "blk.3.attn_q.weight" is of layer 3; -1 for what is in no layer.
+int layer_of(std::string_view tensor_name);
+
 // A file of the text segment.
 struct PackFile {
   std::string name;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <charconv>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -32,7 +31,7 @@ struct Home {
 Home home_of(std::string_view name) {
   if (name.starts_with("blk.")) {
     Home home{.kind = name.find("_exps.") == name.npos ? SegmentKind::kLayer : SegmentKind::kExpert};
-    std::from_chars(name.data() + 4, name.data() + name.size(), home.layer);
+    home.layer = layer_of(name);
     return home;
   }
   if (name.starts_with("rope_")) return {.kind = SegmentKind::kRope};

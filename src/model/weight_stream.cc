@@ -1,7 +1,6 @@
 #include "model/weight_stream.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +8,7 @@
 
 #include "base/check.h"
 #include "model/decoder.h"
+#include "model/pack.h"
 
 namespace hearth {
 namespace {
@@ -22,13 +22,6 @@ constexpr double kGoldenRatio = 0.6180339887498949;
 
 uint64_t down(uint64_t bytes) { return bytes / kPage * kPage; }
 uint64_t up(uint64_t bytes) { return down(bytes + kPage - 1); }
-
-// "blk.3.attn_q.weight" is of layer 3; -1 for what is of none.
-int layer_of(std::string_view name) {
-  int layer = -1;
-  if (name.starts_with("blk.")) std::from_chars(name.data() + 4, name.data() + name.size(), layer);
-  return layer;
-}
 
 uint64_t sum(const std::vector<uint64_t>& bytes) { return std::accumulate(bytes.begin(), bytes.end(), uint64_t{0}); }
 
@@ -169,7 +162,7 @@ WeightStream::~WeightStream() {
 // Gives every part its place and reads those that stay.
 Result<void> WeightStream::lay_out() {
   const std::byte* file = pack_.files().front().bytes().data();
-  memory_ = TRY(PageMemory::allocate(plan_.resident_bytes));
+  memory_ = TRY(PageMemory::allocate_huge(static_cast<int64_t>(plan_.resident_bytes)));
   layers_.resize(plan_.streamed.size());
   for (size_t i = 0; i < layers_.size(); ++i)
     if (std::ranges::find(plan_.streamed[i], true) != plan_.streamed[i].end()) streamed_.push_back(i);

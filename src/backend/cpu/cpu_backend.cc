@@ -1,8 +1,5 @@
 #include "backend/cpu/cpu_backend.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -13,59 +10,11 @@
 #include "base/limits.h"
 
 namespace hearth::cpu {
-namespace {
-
-constexpr size_t kHugePageBytes = 2 << 20;
-
-}  // namespace
-
-Result<Memory> Memory::allocate(int64_t bytes) {
-  Memory memory;
-  if (bytes <= 0) return memory;
-  void* data = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED)
-    return fail(Code::kLimit, "cannot get {} bytes of memory; use a smaller context or model", bytes);
-  memory.data_ = static_cast<std::byte*>(data);
-  memory.bytes_ = bytes;
-  return memory;
-}
-
-Result<Memory> Memory::allocate_huge(int64_t bytes) {
-  if (bytes < static_cast<int64_t>(kHugePageBytes)) return allocate(bytes);
-  Memory memory = TRY(allocate(bytes + static_cast<int64_t>(kHugePageBytes)));
-  // Begins at a multiple of the huge page; the room on both sides goes back.
-  const size_t before = (kHugePageBytes - reinterpret_cast<uintptr_t>(memory.data_) % kHugePageBytes) % kHugePageBytes;
-  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const size_t used = before + (static_cast<size_t>(bytes) + page - 1) / page * page;
-  const size_t all = (static_cast<size_t>(memory.bytes_) + page - 1) / page * page;
-  if (before > 0) ::munmap(memory.data_, before);
-  if (used < all) ::munmap(memory.data_ + used, all - used);
-  memory.data_ += before;
-  memory.bytes_ = bytes;
-#ifdef MADV_HUGEPAGE
-  ::madvise(memory.data_, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a wish: without it, small pages
-#endif
-  return memory;
-}
-
-Memory::Memory(Memory&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-
-Memory& Memory::operator=(Memory&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-Memory::~Memory() {
-  if (data_) ::munmap(data_, static_cast<size_t>(bytes_));
-}
 
 CpuWeight::CpuWeight(const TypeInfo& type, int64_t rows, int64_t cols, int slices)
     : type_(&type), format_(type.panel), rows_(rows), cols_(cols), slices_(slices) {}
 
-void CpuWeight::own(Memory memory) {
+void CpuWeight::own(PageMemory memory) {
   memory_ = std::move(memory);
   for (int i = 0; i < slices_; ++i) panels_.push_back(memory_.data() + i * slice_bytes());
 }
@@ -96,7 +45,7 @@ void CpuBackend::use_threads(int n) { pool_.use(n > 0 ? std::min(n, pool_.n_thre
 std::string CpuBackend::describe() const { return fmt::format("{}, {} threads", kernels_.isa, pool_.n_threads()); }
 
 Result<std::unique_ptr<Buffer>> CpuBackend::allocate(int64_t bytes) {
-  return std::make_unique<CpuBuffer>(TRY(Memory::allocate(bytes)));
+  return std::make_unique<CpuBuffer>(TRY(PageMemory::allocate(bytes)));
 }
 
 void CpuBackend::upload(Buffer& buffer, int64_t offset_bytes, std::span<const std::byte> from) {
@@ -137,7 +86,7 @@ Result<std::unique_ptr<Weight>> CpuBackend::load(const WeightSource& source) {
     if (!need.at_most(slice.size()))
       return fail(Code::kMalformed, "a matrix of {} x {} {} needs more than its {} bytes", source.rows, source.cols,
                   type.name, slice.size());
-  Memory memory = TRY(Memory::allocate_huge(weight_bytes(source)));
+  PageMemory memory = TRY(PageMemory::allocate_huge(weight_bytes(source)));
   std::byte* panels = memory.data();
   weight->own(std::move(memory));
   const int64_t per_slice = weight->n_panels();

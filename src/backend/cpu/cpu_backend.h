@@ -9,37 +9,19 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
+#include "base/process_memory.h"
 #include "base/thread_pool.h"
 
 namespace hearth::cpu {
 
-// Anonymous memory, zeroed by the system, taken page by page as it is written.
-class Memory {
- public:
-  static Result<Memory> allocate(int64_t bytes);
-  // For what will be written whole: in huge pages where the system has them, so that first writing to it takes hundreds
-  // of times fewer page faults. A rest of less than a huge page lies in small ones: no more becomes resident than `bytes`.
-  static Result<Memory> allocate_huge(int64_t bytes);
-  Memory() = default;
-  Memory(Memory&& other) noexcept;
-  Memory& operator=(Memory&& other) noexcept;
-  ~Memory();
-  [[nodiscard]] std::byte* data() const { return data_; }
-  [[nodiscard]] int64_t bytes() const { return bytes_; }
-
- private:
-  std::byte* data_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
 class CpuBuffer final : public Buffer {
  public:
-  explicit CpuBuffer(Memory memory) : memory_(std::move(memory)) {}
+  explicit CpuBuffer(PageMemory memory) : memory_(std::move(memory)) {}
   [[nodiscard]] int64_t bytes() const override { return memory_.bytes(); }
   [[nodiscard]] std::byte* data() const { return memory_.data(); }
 
  private:
-  Memory memory_;
+  PageMemory memory_;
 };
 
 // Where this backend's memory is; only its own files ask.
@@ -72,7 +54,7 @@ class CpuWeight final : public Weight {
            index * format_.low_bytes(cols_);
   }
   // Gives the slices their places, one after the other in memory that it keeps.
-  void own(Memory memory);
+  void own(PageMemory memory);
   // Gives the slices their places; kMalformed if one has another size or alignment than it must have.
   Result<void> refer(std::span<const std::span<const std::byte>> panels);
 
@@ -82,7 +64,7 @@ class CpuWeight final : public Weight {
   int64_t rows_, cols_;
   int slices_;
   std::vector<const std::byte*> panels_;  // of each slice
-  Memory memory_;                         // empty: panels_ are someone else's
+  PageMemory memory_;                     // empty: panels_ are someone else's
 };
 
 // Rows of activations as the kernels want them: floats, codes, or both.
