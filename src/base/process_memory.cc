@@ -14,13 +14,15 @@ constexpr size_t kHugePageBytes = 2 << 20;
 
 }  // namespace
 
-uint64_t resident_bytes() {
+ResidentMemory resident_memory() {
   std::FILE* file = std::fopen("/proc/self/statm", "re");
-  if (!file) return 0;
-  unsigned long long size = 0, resident = 0;
-  const int read = std::fscanf(file, "%llu %llu", &size, &resident);
+  if (!file) return {};
+  unsigned long long size = 0, resident = 0, shared = 0;
+  const int read = std::fscanf(file, "%llu %llu %llu", &size, &resident, &shared);
   std::fclose(file);
-  return read == 2 ? resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
+  if (read != 3 || shared > resident) return {};
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return {.own = (resident - shared) * page, .files = shared * page};
 }
 
 void trim_memory() { ::malloc_trim(0); }

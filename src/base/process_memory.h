@@ -8,8 +8,16 @@
 
 namespace hearth {
 
-// What is resident, own memory and mapped files together; 0 where the kernel does not tell.
-uint64_t resident_bytes();
+// What is resident; zeros where the kernel does not tell.
+struct ResidentMemory {
+  uint64_t own = 0;    // anonymous
+  uint64_t files = 0;  // pages of mapped files and shared memory: they can go
+};
+ResidentMemory resident_memory();
+inline uint64_t resident_bytes() {
+  const ResidentMemory memory = resident_memory();
+  return memory.own + memory.files;
+}
 // Gives what was freed back to the kernel.
 void trim_memory();
 

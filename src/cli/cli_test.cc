@@ -24,18 +24,6 @@ class MachineTest : public testing::Test {
   fs::path root_ = folder_.path();
 };
 
-TEST_F(MachineTest, TheTightestControlGroupIsTheLimit) {
-  write("proc/self/cgroup", "0::/a/b\n");
-  write("sys/fs/cgroup/a/b/memory.max", "max\n");
-  write("sys/fs/cgroup/a/memory.max", "536870912\n");
-  EXPECT_EQ(probe_machine(root_).memory_limit_bytes, 512u << 20);
-  write("proc/self/cgroup", "4:memory:/x/y\n3:cpu,cpuacct:/\n");
-  write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-  EXPECT_EQ(probe_machine(root_).memory_limit_bytes, std::nullopt);
-  write("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "1000000\n");
-  EXPECT_EQ(probe_machine(root_).memory_limit_bytes, 1'000'000u);
-}
-
 TEST_F(MachineTest, ReadsProcessorMemoryAndCaches) {
   write("proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 fma nonsense f16c\n");
   write("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:   500 kB\n");

@@ -1,10 +1,8 @@
 // GET /api/hearth/status: what the page's live view shows. Of the models that the asker may use; no text of anyone.
-#include <unistd.h>
-
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <fstream>
 
+#include "base/process_memory.h"
 #include "serve/all.h"
 #include "serve/server.h"
 
@@ -14,13 +12,6 @@ namespace {
 using Clock = std::chrono::system_clock;
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-int64_t resident_bytes() {
-  std::ifstream memory("/proc/self/statm");
-  int64_t pages = 0, resident_pages = 0;
-  memory >> pages >> resident_pages;
-  return resident_pages * ::sysconf(_SC_PAGESIZE);
-}
 
 boost::json::object model_status(const LoadedState& state) {
   const LoadedModel& model = *state.model;
@@ -52,7 +43,7 @@ void status(Server& server, RouteCall call) {
               {"default_model", server.options().default_model},
               {"uptime_seconds", seconds(Clock::now() - server.started())},
               {"resident_bytes", resident_bytes()},
-              {"memory_bytes_max", server.options().memory_bytes_max},
+              {"memory_bytes_max", server.memory().bound()},
               {"models", std::move(models)}});
 }
 
