@@ -57,13 +57,6 @@ Result<void> Decoder::allocate_scratch(int rows_max, int adapter_rank_max) {
   return {};
 }
 
-bool Decoder::has_low_planes() const {
-  bool any = false;
-  for (int unit = 0; unit < n_units(); ++unit)
-    each_matrix(unit, [&](const Weight& weight) { any = any || weight.has_low(); });
-  return any;
-}
-
 void Decoder::set_bits(int unit, int bits) {
   CHECK(unit >= 0 && unit < n_units() && (bits == 4 || bits == 8));
   bits_[static_cast<size_t>(unit)] = bits;
@@ -71,7 +64,7 @@ void Decoder::set_bits(int unit, int bits) {
 }
 
 std::string Decoder::precision() const {
-  if (!has_low_planes()) return "8";
+  if (!has_low_planes_) return "8";
   std::string text;
   for (size_t i = 0, same = 0; i < bits_.size(); i += same) {
     for (same = 1; i + same < bits_.size() && bits_[i + same] == bits_[i];) ++same;

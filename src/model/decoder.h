@@ -65,6 +65,9 @@ class Decoder {
   static Result<std::unique_ptr<Decoder>> load(const Checkpoint& checkpoint, Backend& backend,
                                                const DecoderOptions& options);
 
+  // Has the matrices of a whole model, loaded from this pack, where `weights` has them, or where they are mapped (null).
+  Result<void> place_weights(const Checkpoint& pack, WeightStream* weights);
+
   // The same checks; what would be laid out, in the order of the layers, instead.
   static Result<std::vector<PlannedTensor>> plan(const Checkpoint& checkpoint, Backend& backend);
 
@@ -79,7 +82,7 @@ class Decoder {
   // layer or, as the last, embedding and head. Changing that takes microseconds and holds from the next run on; what is in
   // the sequences stays as it was computed.
   [[nodiscard]] int n_units() const { return config_.n_layers() + 1; }
-  [[nodiscard]] bool has_low_planes() const;
+  [[nodiscard]] bool has_low_planes() const { return has_low_planes_; }
   void set_bits(int unit, int bits);
   // "8", "4", or what each unit has: "4*12 8*19". The same for all models without nested matrices.
   [[nodiscard]] std::string precision() const;
@@ -162,8 +165,9 @@ class Decoder {
   std::vector<Layer> layers_;
   WeightStream* weights_ = nullptr;  // null: all are where they stay
   int first_layer_ = 0;              // of the model
-  std::vector<int> bits_;            // of each unit
-  Matrix embedding_, head_;          // head_ null: tied to the embedding
+  bool has_low_planes_ = false;
+  std::vector<int> bits_;    // of each unit
+  Matrix embedding_, head_;  // head_ null: tied to the embedding
   Vector output_norm_;
   std::vector<Rope> ropes_;
   // Scratch: offsets in floats per row.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/checked.h"
 #include "base/limits.h"
 #include "model/arch/all.h"
@@ -53,6 +54,8 @@ class DecoderLoader {
     decoder->weight_bytes_ = weight_bytes_;
     decoder->weights_ = options_.weights;
     decoder->first_layer_ = first_layer_;
+    for (int unit = 0; unit < decoder->n_units(); ++unit)
+      decoder->each_matrix(unit, [&](const Weight& weight) { decoder->has_low_planes_ |= weight.has_low(); });
     if (!plan_) TRY(set_bits(*decoder));
     return decoder;
   }
@@ -427,6 +430,18 @@ Result<std::unique_ptr<Decoder>> Decoder::load(const Checkpoint& checkpoint, Bac
                                                const DecoderOptions& options) {
   const Family* family = TRY(find_family(checkpoint));
   return DecoderLoader(checkpoint, *family, backend, options, nullptr).load();
+}
+
+Result<void> Decoder::place_weights(const Checkpoint& pack, WeightStream* weights) {
+  CHECK(first_layer_ == 0 && embedding_);
+  const auto fresh =
+      TRY(load(pack, backend_, {.context = context_, .rows_max = 1, .progress = {}, .weights = weights}));
+  layers_ = std::move(fresh->layers_);
+  embedding_ = std::move(fresh->embedding_);
+  head_ = std::move(fresh->head_);
+  weights_ = weights;
+  for (int unit = 0; unit < n_units(); ++unit) set_bits(unit, bits_[static_cast<size_t>(unit)]);
+  return {};
 }
 
 Result<std::vector<PlannedTensor>> Decoder::plan(const Checkpoint& checkpoint, Backend& backend) {

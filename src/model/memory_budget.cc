@@ -1,6 +1,7 @@
 #include "model/memory_budget.h"
 
 #include <algorithm>
+#include <climits>
 #include <memory>
 
 #include "model/arch/all.h"
@@ -11,8 +12,6 @@ namespace hearth {
 namespace {
 
 constexpr int kLeastContext = 256;
-// Scratch of steps, stacks of threads, what requests hold while they run.
-constexpr uint64_t kWorkBytes = 40 << 20;
 
 Result<MemoryFit> fit_with(const MemoryNeeds& needs, const MemoryWish& wish, KvType type, bool stream, uint64_t bytes) {
   MemoryFit fit{.context = wish.context,
@@ -29,6 +28,16 @@ Result<MemoryFit> fit_with(const MemoryNeeds& needs, const MemoryWish& wish, KvT
   if (!stream || !needs.weights || before > bytes) return fail(Code::kLimit, "{} bytes are too few", bytes);
   fit.weights = TRY(needs.weights(bytes - before));
   return fit;
+}
+
+// The fewest bytes for weights that can be streamed.
+uint64_t least_weights(const std::function<Result<StreamPlan>(uint64_t)>& plan, uint64_t all) {
+  uint64_t low = 0, high = all;
+  while (plan && high - low > 1) {
+    const uint64_t middle = low + (high - low) / 2;
+    (plan(middle) ? high : low) = middle;
+  }
+  return high;
 }
 
 Result<MemoryFit> fit_as_wished(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes) {
@@ -56,17 +65,30 @@ Result<MemoryFit> fit_memory(const MemoryNeeds& needs, const MemoryWish& wish, u
   if (auto fit = fit_as_wished(needs, wish, bytes)) return fit;
   // The least: the smallest keys and values, and as much as goes of the weights streamed.
   const uint64_t kv = needs.kv_bytes(wish.kv_types.back(), wish.context) * static_cast<uint64_t>(wish.parallel);
-  uint64_t low = 0, high = needs.weight_bytes;
-  while (needs.weights && high - low > 4096) {
-    const uint64_t middle = low + (high - low) / 2;
-    (needs.weights(middle) ? high : low) = middle;
-  }
+  const uint64_t weights = least_weights(needs.weights, needs.weight_bytes);
   const auto nearest = nearest_fit(needs, wish, bytes);
   return fail(Code::kLimit, "{} MiB of memory are too few for {} x {} positions: {} MiB would do{}", bytes >> 20,
-              wish.parallel, wish.context, (needs.program_bytes + kv + high + (1 << 20) - 1) >> 20,
+              wish.parallel, wish.context, (needs.program_bytes + kv + weights + (1 << 20) - 1) >> 20,
               nearest ? fmt::format("; with {} MiB, {} x {} positions fit (--parallel {} --context {})", bytes >> 20,
                                     nearest->parallel, nearest->context, nearest->parallel, nearest->context)
                       : std::string("; use a smaller model, or one of fewer bits (hearth quantize)"));
+}
+
+Result<RunningFit> fit_running(const RunningNeeds& needs, uint64_t bytes) {
+  const auto bytes_of = [&](int pages) { return needs.page_bytes * static_cast<uint64_t>(pages); };
+  const auto fit_with = [&](uint64_t weight_bytes) {
+    const uint64_t left = bytes - weight_bytes;
+    const uint64_t pages = needs.page_bytes > 0 ? left / needs.page_bytes : INT_MAX;
+    return RunningFit{static_cast<int>(std::min<uint64_t>(pages, static_cast<uint64_t>(needs.pages_max))),
+                      weight_bytes};
+  };
+  if (needs.weight_bytes + bytes_of(needs.pages_one) <= bytes) return fit_with(needs.weight_bytes);
+  if (const uint64_t left = bytes - std::min(bytes, bytes_of(needs.pages_one)); needs.weights(left))
+    return RunningFit{needs.pages_one, left};
+  const uint64_t least = least_weights(needs.weights, needs.weight_bytes);
+  if (least + bytes_of(needs.pages_least) <= bytes) return fit_with(least);
+  return fail(Code::kLimit, "{} bytes are too few: weights have to have {}, and {} positions that are in use {}", bytes,
+              least, needs.pages_least * kKvPagePositions, bytes_of(needs.pages_least));
 }
 
 Result<MemoryNeeds> memory_needs(const Checkpoint& checkpoint, Backend& backend, uint64_t program_bytes) {

@@ -14,6 +14,9 @@
 
 namespace hearth {
 
+// Room for what nobody plans: scratch of steps, stacks of threads, what requests hold while they run.
+inline constexpr uint64_t kWorkBytes = 40 << 20;
+
 // What has to be in memory at once.
 struct MemoryNeeds {
   uint64_t program_bytes = 0;  // code, vocabulary, scratch: all but weights and contexts
@@ -40,6 +43,21 @@ struct MemoryFit {
 Result<MemoryFit> fit_memory(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes);
 // The nearest smaller wish that fits: fewer sequences, then shorter contexts. Nothing if not even 256 positions of one do.
 std::optional<MemoryFit> nearest_fit(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes);
+
+// A model that runs, and how it is to run with so many bytes for its weights, keys and values.
+struct RunningNeeds {
+  uint64_t weight_bytes = 0, page_bytes = 0;  // of all weights; of a page of keys and values
+  // Of all conversations; of one as long as it may be; of the longest there is, which has to be able to go on.
+  int pages_max = 0, pages_one = 0, pages_least = 0;
+  std::function<Result<StreamPlan>(uint64_t bytes_max)> weights;
+};
+struct RunningFit {
+  int pages = 0;
+  uint64_t weight_bytes = 0;
+};
+// Pure. Pages give way first, as long as one conversation fits; then weights are streamed; then long conversations are given up.
+// kLimit, with what would do, if that is not enough.
+Result<RunningFit> fit_running(const RunningNeeds& needs, uint64_t bytes);
 
 // Needs of a checkpoint beside a program that has taken `program_bytes` so far.
 Result<MemoryNeeds> memory_needs(const Checkpoint& checkpoint, Backend& backend, uint64_t program_bytes);

@@ -65,5 +65,42 @@ TEST(MemoryBudget, EveryBudgetIsKept) {
   }
 }
 
+// The same model while it runs, with pages of 32 bytes.
+RunningNeeds running() {
+  return {.weight_bytes = 1100,
+          .page_bytes = 32,
+          .pages_max = 40,
+          .pages_one = 10,
+          .pages_least = 2,
+          .weights = needs().weights};
+}
+
+TEST(MemoryBudget, AModelThatRunsGivesWayInOrderAndGrowsAgain) {
+  const auto at = [](uint64_t bytes) { return fit_running(running(), bytes).value(); };
+  EXPECT_EQ(at(1100 + 40 * 32).pages, 40);
+  EXPECT_EQ(at(1 << 20).pages, 40);
+  EXPECT_EQ(at(1100 + 39 * 32 + 31).pages, 39) << "first conversations beside the one";
+  EXPECT_EQ(at(1100 + 39 * 32).weight_bytes, 1100U);
+  EXPECT_EQ(at(1100 + 10 * 32 - 1).pages, 10) << "then weights";
+  EXPECT_LT(at(1100 + 10 * 32 - 1).weight_bytes, 1100U);
+  const RunningFit least = at(300 + 5 * 32);  // then how long the one may become
+  EXPECT_EQ(least.pages, 5);
+  EXPECT_TRUE(needs().weights(least.weight_bytes));
+  const auto none = fit_running(running(), 300);
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code, Code::kLimit);
+  for (uint64_t bytes = 400; bytes < 4000; bytes += 7) {
+    const RunningFit fit = at(bytes);
+    EXPECT_LE(fit.weight_bytes + static_cast<uint64_t>(fit.pages) * 32, bytes);
+    EXPECT_TRUE(needs().weights(fit.weight_bytes));
+  }
+}
+
+TEST(MemoryBudget, AModelWithoutPagesHasAllItsConversations) {
+  RunningNeeds recurrent = running();
+  recurrent.page_bytes = 0;
+  EXPECT_EQ(fit_running(recurrent, 1100)->pages, 40);
+}
+
 }  // namespace
 }  // namespace hearth

@@ -141,6 +141,24 @@ Result<Model> load_model(const std::filesystem::path& path, std::shared_ptr<Back
   return model;
 }
 
+Result<void> bound_weights(Model& model, uint64_t bytes_max) {
+  if (!model.checkpoint->packed()) {
+    if (bytes_max >= static_cast<uint64_t>(model.decoder->weight_bytes())) return {};
+    return fail(Code::kUnsupported, "weights are laid out in memory, and there is no pack to read them from");
+  }
+  const bool all = TRY(WeightStream::plan(*model.checkpoint, *model.backend, bytes_max)).read_bytes == 0;
+  if (all && !model.weights) return {};
+  TRY(model.decoder->place_weights(*model.checkpoint, nullptr));
+  model.weights.reset();
+  model.checkpoint->release_read();
+  if (all) return {};
+  auto stream = TRY(WeightStream::create(*model.checkpoint, *model.backend, bytes_max));
+  TRY(model.decoder->place_weights(*model.checkpoint, stream.get()));
+  model.weights = std::move(stream);
+  model.checkpoint->release_read();
+  return {};
+}
+
 Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages, ChatTemplateOptions options) {
   if (text.template_error) return within("the model's chat template", *text.template_error);
   if (!text.chat_template)

@@ -37,6 +37,10 @@ struct MemoryBound {
   uint64_t bytes = 0;  // 0: none
   MemoryWish wish;     // its context is that of the decoder's options
 };
+// Another bound for the weights of a model that is loaded: what does not fit is streamed from now on, what fits again stays. Its decoder
+// remains the same object, with its precision; nobody may run it meanwhile. An error leaves the model as it was if the bound is too
+// small (kLimit) or there is no pack to read from (kUnsupported); if the pack cannot be read, all weights are mapped.
+Result<void> bound_weights(Model& model, uint64_t bytes_max);
 // Where a model is kept once it was laid out (pack.h), so that the next time it is only mapped.
 struct PackOptions {
   const PackCache* cache = nullptr;                                           // null: laid out in memory each time

@@ -22,8 +22,6 @@ struct StateHeader {
 constexpr std::array<char, 4> kMagic{'H', 'S', 'E', 'Q'};
 constexpr uint32_t kVersion = 1;
 
-int pages_for(int positions) { return (positions + kKvPagePositions - 1) / kKvPagePositions; }
-
 }  // namespace
 
 SequenceStore::SequenceStore(Backend& backend, const DecoderConfig& config, KvType kv_type)
@@ -64,6 +62,7 @@ Result<std::unique_ptr<SequenceStore>> SequenceStore::create(Backend& backend, c
   }
   for (int32_t page = n_pages - 1; page >= 0; --page) store->free_pages_.push_back(page);
   store->page_references_.resize(static_cast<size_t>(n_pages));
+  store->pages_max_ = n_pages;
   const int n_slots = store->state_floats_ == 0 ? 0 : options.sequences_max * static_cast<int>(1 + kCheckpointsMax);
   store->states_ = TRY(backend.allocate(std::max<int64_t>(4, n_slots * store->state_floats_ * 4)));
   for (int32_t slot = n_slots - 1; slot >= 0; --slot) store->free_slots_.push_back(slot);

@@ -3,6 +3,7 @@
 // All operations are for one thread (the engine's). Token ids are not here: the engine keeps them and can always rebuild state.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -54,7 +55,15 @@ class SequenceStore {
   [[nodiscard]] int64_t state_stride() const { return state_floats_; }  // floats per slot
   [[nodiscard]] int64_t state_offset(int layer) const { return state_offsets_[static_cast<size_t>(layer)]; }
   [[nodiscard]] int used_pages() const { return static_cast<int>(page_references_.size() - free_pages_.size()); }
-  [[nodiscard]] int free_pages() const { return static_cast<int>(free_pages_.size()); }
+  // That may be taken.
+  [[nodiscard]] int free_pages() const {
+    return std::max(0, std::min(static_cast<int>(free_pages_.size()), pages_max_ - used_pages()));
+  }
+  [[nodiscard]] int pages_max() const { return pages_max_; }
+  [[nodiscard]] int sequences_max() const { return static_cast<int>(sequences_.size()); }
+  // No more than so many are taken from now on, those in use stay.
+  void limit_pages(int pages) { pages_max_ = pages; }
+  static int pages_for(int positions) { return (positions + kKvPagePositions - 1) / kKvPagePositions; }
   [[nodiscard]] int64_t page_bytes() const { return page_bytes_; }
   [[nodiscard]] KvType kv_type() const { return kv_type_; }
 
@@ -90,6 +99,7 @@ class SequenceStore {
   int64_t page_bytes_ = 0;
   std::unique_ptr<Buffer> pages_, states_;
   std::vector<int32_t> page_references_, free_pages_, free_slots_;
+  int pages_max_ = 0;
   int64_t state_floats_ = 0;
   std::vector<int64_t> state_offsets_;  // floats, -1 for attention layers
   std::vector<Sequence> sequences_;

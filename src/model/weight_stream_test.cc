@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "model/golden_models.h"
+#include "model/model.h"
 #include "support/test_folder.h"
 
 namespace hearth {
@@ -49,25 +50,29 @@ TEST(StreamPlan, TooFewBytesAreAnErrorThatSaysHowManyWouldDo) {
   EXPECT_TRUE(plan_stream(some_layers(), 1000, least));
 }
 
-std::vector<float> logits(const Checkpoint& checkpoint, WeightStream* weights) {
-  const auto backend = create_backend("cpu", {.n_threads = 2, .isa = ""}).value();
-  const auto decoder =
-      Decoder::load(checkpoint, *backend, {.context = 32, .rows_max = 0, .progress = {}, .weights = weights}).value();
+std::vector<float> logits(Decoder& decoder, Backend& backend) {
   const auto store =
-      SequenceStore::create(*backend, decoder->config(), {.positions_max = 32, .sequences_max = 1}).value();
+      SequenceStore::create(backend, decoder.config(), {.positions_max = 32, .sequences_max = 1}).value();
   const SequenceId id = store->open().value();
   std::vector<float> all;
   EXPECT_TRUE(store->reserve(id, 12));
   for (int i = 0; i < 12; ++i) {
-    const int32_t token = (i * 37 + 11) % decoder->config().n_vocab, wanted = 0;
+    const int32_t token = (i * 37 + 11) % decoder.config().n_vocab, wanted = 0;
     const SequenceRows rows = store->rows(id, 0, 1);
-    decoder->run({.tokens = {&token, 1}, .sequences = {&rows, 1}}, *store);
+    decoder.run({.tokens = {&token, 1}, .sequences = {&rows, 1}}, *store);
     store->advance(id, 1);
-    std::vector<float> row(static_cast<size_t>(decoder->config().n_vocab));
-    decoder->logits({&wanted, 1}, row);
+    std::vector<float> row(static_cast<size_t>(decoder.config().n_vocab));
+    decoder.logits({&wanted, 1}, row);
     all.insert(all.end(), row.begin(), row.end());
   }
   return all;
+}
+
+std::vector<float> logits(const Checkpoint& checkpoint, WeightStream* weights) {
+  const auto backend = create_backend("cpu", {.n_threads = 2, .isa = ""}).value();
+  const auto decoder =
+      Decoder::load(checkpoint, *backend, {.context = 32, .rows_max = 0, .progress = {}, .weights = weights}).value();
+  return logits(*decoder, *backend);
 }
 
 // Every family with more than two layers, at budgets from all to the least, must answer as if all were in memory.
@@ -91,6 +96,36 @@ TEST(WeightStream, GivesTheLogitsOfAllInMemory) {
     }
   }
   EXPECT_GT(streamed, 5);
+}
+
+// A model that is loaded goes from mapped to streamed and back, and stays what it is where that cannot be.
+TEST(WeightStream, AModelCanBeBoundWhileItIsLoaded) {
+  const TestFolder folder;
+  const auto path = folder.path() / "model.pack";
+  const auto load = [&](const std::filesystem::path& from) {
+    return load_model(from, create_backend("cpu", {.n_threads = 2, .isa = ""}).value(),
+                      {.context = 32, .rows_max = 0, .progress = {}})
+        .value();
+  };
+  const auto source = kGoldenFolder / "smollm3";
+  ASSERT_TRUE(write_pack(open_checkpoint(source).value(), path, 1));
+  const std::vector<float> expected = logits(open_checkpoint(path).value(), nullptr);
+  Model model = load(path);
+  const uint64_t all = WeightStream::plan(*model.checkpoint, *model.backend, UINT64_MAX)->resident_bytes;
+  uint64_t least = all;
+  while (WeightStream::plan(*model.checkpoint, *model.backend, least - 4096)) least -= 4096;
+  ASSERT_LT(least, all);
+  for (const uint64_t bytes : {least, all - 1, all, least, all}) {
+    ASSERT_EQ(message(bound_weights(model, bytes)), "");
+    EXPECT_EQ(model.weights != nullptr, bytes < all);
+    EXPECT_EQ(logits(*model.decoder, *model.backend), expected) << bytes << " of " << all;
+  }
+  ASSERT_TRUE(bound_weights(model, least));
+  EXPECT_EQ(bound_weights(model, 100).error().code, Code::kLimit);
+  EXPECT_EQ(logits(*model.decoder, *model.backend), expected);
+  Model loose = load(source);
+  EXPECT_TRUE(bound_weights(loose, all));
+  EXPECT_EQ(bound_weights(loose, 100).error().code, Code::kUnsupported) << "there is no pack to read from";
 }
 
 }  // namespace
