@@ -31,6 +31,7 @@ Result<std::unique_ptr<Catalog>> make_catalog(const ModelCatalogOptions& options
       std::make_shared<const ModelLibrary>(TRY(open_store()), std::move(given), std::move(aliases), ollama_stores());
   CatalogOptions catalog{.loader = TRY(model_loader(options.model, options.engine)),
                          .memory_bytes_max = options.memory_bytes_max,
+                         .process_bytes_max = options.process_bytes_max,
                          .keep_alive = std::chrono::seconds(options.keep_alive_seconds),
                          .adapters = TRY(adapter_families(options.model))};
   return Catalog::create(std::move(library), std::move(catalog));

@@ -15,7 +15,8 @@ struct ModelCatalogOptions {
   std::vector<std::string> aliases;  // "ALIAS=MODEL"
   ModelOptions model;                // how they are loaded; its own `model` is not used
   EngineOptions engine{.parallel = 8};
-  int64_t memory_bytes_max = 0;  // for all together; 0: no limit
+  int64_t memory_bytes_max = 0;    // for all together; 0: no limit
+  uint64_t process_bytes_max = 0;  // for the whole process; 0: no limit
   int keep_alive_seconds = 300;
 };
 

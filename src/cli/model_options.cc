@@ -107,8 +107,9 @@ Result<Model> load_path(const ModelOptions& options, const Store& store, const s
   const int n_threads = options.n_threads > 0 ? options.n_threads : TRY(thread_count_from_environment());
   if (!backend) backend = TRY(make_backend(options));
   const auto cache = options.no_cache ? std::nullopt : open_cache(store);
-  MemoryBound bound{.bytes = options.memory.empty() ? 0 : TRY(parse_size("--memory", options.memory)),
-                    .wish = {.context = 0, .parallel = options.parallel, .kv_types = TRY(kv_types_for(options))}};
+  MemoryBound bound{
+      .bytes = options.memory.empty() ? options.memory_bytes : TRY(parse_size("--memory", options.memory)),
+      .wish = {.context = 0, .parallel = options.parallel, .kv_types = TRY(kv_types_for(options))}};
   Model model = TRY(load_model(path, std::move(backend),
                                {.context = options.context,
                                 .rows_max = 0,
@@ -207,19 +208,19 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     const Checkpoint checkpoint = TRY(open_checkpoint(source.path));
     const std::unique_ptr<Backend> backend = TRY(make_backend(options));
     const MemoryPlan plan = TRY(plan_memory(checkpoint, *backend, options.context, engine.kv_type, engine.parallel));
-    const uint64_t whole = plan.weight_bytes + plan.kv_bytes;
-    // With a bound the model is made to fit.
-    const uint64_t bound = options.memory.empty() ? whole : TRY(parse_size("--memory", options.memory));
-    return static_cast<int64_t>(std::min(whole, bound));
+    return static_cast<int64_t>(plan.weight_bytes + plan.kv_bytes);
   };
-  auto load = [options, engine, store](const ModelSource& source) -> Result<std::unique_ptr<LoadedModel>> {
+  auto load = [options, engine, store](const ModelSource& source,
+                                       uint64_t process_bytes) -> Result<std::unique_ptr<LoadedModel>> {
+    ModelOptions bounded = options;
+    bounded.memory_bytes = process_bytes;
     auto loaded = std::make_unique<LoadedModel>();
     if (TRY(model_details(source.path)).embedding) {
       std::unique_ptr<Backend> backend = TRY(make_backend(options));
       loaded->encoder = TRY(Encoder::load(source.path, std::move(backend)));
       return loaded;
     }
-    Model model = TRY(load_path(options, store, source.path, source.name));
+    Model model = TRY(load_path(bounded, store, source.path, source.name));
     loaded->adapters = TRY(load_adapters(options, model, true));
     loaded->memory_bytes = model.decoder->scratch_bytes();
     for (const auto& [name, adapter] : loaded->adapters) loaded->memory_bytes += adapter->memory_bytes();
@@ -228,7 +229,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.may_switch_precision = may_switch_precision(options);
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
-    std::optional<Model> draft = TRY(load_draft(options, model, true));
+    std::optional<Model> draft = TRY(load_draft(bounded, model, true));
     loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));
     loaded->memory_bytes += loaded->engine->draft_bytes();
     const EngineStats stats = loaded->engine->stats();

@@ -23,8 +23,9 @@ struct ModelOptions {
   int context = 0;    // 0: 4096, or what the model can if that is less
   std::string kv_type = "f16", kv_gate = "on", precision = "8";
   std::string backend = "cpu";
-  std::string memory;  // "512MiB", empty: no bound
-  int parallel = 1;    // contexts that the bound has to hold
+  std::string memory;         // "512MiB", empty: no bound
+  uint64_t memory_bytes = 0;  // the bound, where it does not stand in `memory`
+  int parallel = 1;           // contexts that the bound has to hold
   bool no_cache = false;
   std::string speculate = "auto", draft;
   std::vector<std::string> adapters{};  // "NAME=FILE"

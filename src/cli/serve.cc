@@ -30,10 +30,9 @@ struct ServeOptions {
 };
 
 // Four fifths of what this process may have: the rest is for everything else.
-int64_t default_memory() {
+uint64_t default_memory() {
   const Machine machine = probe_machine();
-  return static_cast<int64_t>(
-      std::min(machine.memory_bytes, machine.memory_limit_bytes.value_or(machine.memory_bytes)) / 5 * 4);
+  return std::min(machine.memory_bytes, machine.memory_limit_bytes.value_or(machine.memory_bytes)) / 5 * 4;
 }
 
 Result<void> open_prompt_cache(ServeOptions& options) {
@@ -111,10 +110,13 @@ void reload(serve::Server& server, const SecurityOptions& security) {
 Result<void> run(ServeOptions& options) {
   ServiceSignals signals;  // before any thread
   options.catalog.engine.kv_type = TRY(planned_kv_type(options.catalog.model.kv_type));
-  options.server.memory_bytes_max =
-      options.memory.empty() ? default_memory() : static_cast<int64_t>(TRY(parse_size("--memory", options.memory)));
-  options.catalog.memory_bytes_max = options.server.memory_bytes_max;
-  options.catalog.model.memory = options.memory;
+  if (options.memory.empty()) {
+    options.server.memory.bytes = default_memory();
+    options.catalog.memory_bytes_max = static_cast<int64_t>(options.server.memory.bytes);
+  } else {
+    options.server.memory.bytes = options.catalog.process_bytes_max = TRY(parse_size("--memory", options.memory));
+    options.server.memory.asked = true;
+  }
   options.catalog.model.parallel = options.catalog.engine.parallel;
   options.server.log_form = options.log_form == "json"  ? serve::LogForm::kJson
                             : options.log_form == "off" ? serve::LogForm::kOff

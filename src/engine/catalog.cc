@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "base/log.h"
+#include "base/process_memory.h"
+#include "model/memory_budget.h"
 
 namespace hearth {
 
@@ -100,8 +102,21 @@ std::vector<size_t> choose_evicted(std::vector<IdleModel> idle, int64_t missing)
   return chosen;
 }
 
+std::vector<int64_t> share_memory(std::span<const int64_t> wanted, int64_t bytes) {
+  int64_t all = 0;
+  for (const int64_t each : wanted) all += each;
+  const double part = all > bytes ? static_cast<double>(std::max<int64_t>(bytes, 0)) / static_cast<double>(all) : 1;
+  std::vector<int64_t> shares;
+  for (const int64_t each : wanted)
+    shares.push_back(part < 1 ? static_cast<int64_t>(part * static_cast<double>(each)) : each);
+  return shares;
+}
+
 Catalog::Catalog(std::shared_ptr<const ModelLibrary> library, CatalogOptions options)
-    : library_(std::move(library)), options_(std::move(options)), shared_(std::make_shared<Shared>()) {}
+    : library_(std::move(library)),
+      options_(std::move(options)),
+      code_bytes_(resident_memory().files),
+      shared_(std::make_shared<Shared>()) {}
 
 std::unique_ptr<Catalog> Catalog::create(std::shared_ptr<const ModelLibrary> library, CatalogOptions options) {
   std::unique_ptr<Catalog> catalog(new Catalog(std::move(library), std::move(options)));
@@ -155,6 +170,7 @@ Result<std::shared_ptr<LoadedModel>> Catalog::acquire(std::string_view name, std
     if (loaded) {
       slot->model = std::move(*loaded);
       slot->bytes = slot->model->memory_bytes;
+      share(lock);
     } else {
       slot->failure = loaded.error();
       std::erase(shared_->slots, slot);
@@ -168,9 +184,15 @@ Result<std::shared_ptr<LoadedModel>> Catalog::acquire(std::string_view name, std
 }
 
 Result<std::shared_ptr<LoadedModel>> Catalog::load(const std::shared_ptr<Slot>& slot) {
-  const int64_t planned = TRY(options_.loader.planned_bytes(slot->source));
+  int64_t planned = TRY(options_.loader.planned_bytes(slot->source));
+  uint64_t process_bytes = 0;
+  {
+    const std::scoped_lock lock(shared_->mutex);
+    process_bytes = options_.process_bytes_max;
+    if (process_bytes > 0) planned = std::min(planned, models_bytes_max());
+  }
   TRY(make_room(slot, planned));
-  std::shared_ptr<LoadedModel> model = TRY(options_.loader.load(slot->source));
+  std::shared_ptr<LoadedModel> model = TRY(options_.loader.load(slot->source, process_bytes));
   model->name = slot->source.name;
   model->digest = slot->source.digest;
   model->system = slot->source.system;
@@ -182,13 +204,13 @@ Result<std::shared_ptr<LoadedModel>> Catalog::load(const std::shared_ptr<Slot>& 
 
 // Takes the memory for a model that is about to be loaded.
 Result<void> Catalog::make_room(const std::shared_ptr<Slot>& slot, int64_t bytes) {
-  const int64_t most = options_.memory_bytes_max;
+  std::unique_lock lock(shared_->mutex);
+  const int64_t most = models_bytes_max();
   if (most > 0 && bytes > most)
     return fail(Code::kLimit,
                 "model {} needs {} bytes, all models together may take {}; use a smaller --context, "
                 "fewer --parallel, or a model of fewer bits",
                 slot->source.name, bytes, most);
-  std::unique_lock lock(shared_->mutex);
   for (;;) {
     int64_t used = shared_->leaving_bytes;
     std::vector<IdleModel> idle;
@@ -217,6 +239,59 @@ Result<void> Catalog::make_room(const std::shared_ptr<Slot>& slot, int64_t bytes
                   "model {} needs {} bytes, of {} for all models {} are taken, in use: {}; try again later",
                   slot->source.name, bytes, most, used, fmt::join(busy, ", "));
   }
+}
+
+// What models may take, with the lock held; 0: as much as they like.
+int64_t Catalog::models_bytes_max() const {
+  if (options_.process_bytes_max == 0) return options_.memory_bytes_max;
+  uint64_t program = resident_memory().own + code_bytes_ + kWorkBytes;
+  for (const auto& slot : shared_->slots)
+    if (!slot->loading && slot->model->engine) program -= std::min(program, slot->model->engine->stats().own_bytes);
+  const auto all = static_cast<int64_t>(std::min<uint64_t>(options_.process_bytes_max, INT64_MAX));
+  return std::max<int64_t>(1, all - static_cast<int64_t>(program));
+}
+
+// Models that were not to be kept go if that helps; what is left shares.
+void Catalog::share(std::unique_lock<std::mutex>& lock) {
+  if (options_.process_bytes_max == 0) return;
+  const int64_t most = models_bytes_max();
+  int64_t wanted = 0;
+  std::vector<IdleModel> idle;
+  for (size_t i = 0; i < shared_->slots.size(); ++i) {
+    const Slot& slot = *shared_->slots[i];
+    wanted += slot.loading ? slot.bytes : slot.model->memory_bytes;
+    if (slot.idle() && slot.keep_alive != kForever) idle.push_back({i, slot.model->memory_bytes, false, slot.last_use});
+  }
+  std::ranges::sort(idle, {}, &IdleModel::last_use);
+  std::vector<std::shared_ptr<Slot>> doomed;
+  for (const IdleModel& model : idle) {
+    if (wanted <= most) break;
+    doomed.push_back(shared_->slots[model.index]);
+    wanted -= model.bytes;
+  }
+  if (!doomed.empty()) shared_->put_out(lock, std::move(doomed));
+  std::vector<Slot*> loaded;
+  std::vector<int64_t> sizes;
+  int64_t left = models_bytes_max();  // what went may have taken more than it was thought to
+  for (const auto& slot : shared_->slots) {
+    if (slot->loading || !slot->model->engine) {
+      left -= slot->bytes;
+      continue;
+    }
+    loaded.push_back(slot.get());
+    sizes.push_back(slot->model->memory_bytes);
+  }
+  const std::vector<int64_t> shares = share_memory(sizes, left);
+  for (size_t i = 0; i < loaded.size(); ++i) {
+    loaded[i]->bytes = shares[i];
+    loaded[i]->model->engine->set_memory(static_cast<uint64_t>(shares[i]));
+  }
+}
+
+void Catalog::set_memory(uint64_t process_bytes) {
+  std::unique_lock lock(shared_->mutex);
+  options_.process_bytes_max = process_bytes;
+  share(lock);
 }
 
 bool Catalog::unload(std::string_view asked) {

@@ -41,10 +41,11 @@ struct LoadedModel {
 // How the catalog gets a model into memory; handed in by whoever knows threads, context and backend. Called without locks, by
 // the thread that acquires.
 struct ModelLoader {
-  // Bytes of weights, keys and values and scratch that load() will take.
+  // Bytes of weights, keys and values and scratch that load() will take, if there is room.
   std::function<Result<int64_t>(const ModelSource&)> planned_bytes;
-  // What ModelSource has is the catalog's; memory_bytes 0 means as planned.
-  std::function<Result<std::unique_ptr<LoadedModel>>(const ModelSource&)> load;
+  // What ModelSource has is the catalog's; memory_bytes 0 means as planned. `process_bytes`: that the whole process may have
+  // resident, which the model is made to fit into; 0: no bound.
+  std::function<Result<std::unique_ptr<LoadedModel>>(const ModelSource&, uint64_t process_bytes)> load;
 };
 
 // How long a model stays after its last use: 0 not at all, kForever until its memory is needed.
@@ -53,7 +54,10 @@ inline constexpr KeepAlive kForever{-1};
 
 struct CatalogOptions {
   ModelLoader loader;
-  int64_t memory_bytes_max = 0;  // for all models together; 0: no limit
+  // One of the two, or none. For all models together: one that does not fit is refused.
+  int64_t memory_bytes_max = 0;
+  // For the whole process: models that do not fit are made to.
+  uint64_t process_bytes_max = 0;
   KeepAlive keep_alive = std::chrono::minutes(5);
   // The adapters that load() looks for, and the family of models that each is for.
   std::map<std::string, std::string> adapters{};
@@ -78,6 +82,9 @@ struct IdleModel {
 // Empty if all together are not enough.
 std::vector<size_t> choose_evicted(std::vector<IdleModel> idle, int64_t missing);
 
+// What each of several models gets of `bytes`, given what each would take: all of it, or each the same part.
+std::vector<int64_t> share_memory(std::span<const int64_t> wanted, int64_t bytes);
+
 class Catalog {
  public:
   static std::unique_ptr<Catalog> create(std::shared_ptr<const ModelLibrary> library, CatalogOptions options);
@@ -92,6 +99,9 @@ class Catalog {
   Result<std::shared_ptr<LoadedModel>> acquire(std::string_view name, std::optional<KeepAlive> keep_alive = {});
   // Puts a model out, at once or when the last holder lets go. False: it was not loaded.
   bool unload(std::string_view name);
+  // A new bound for the memory of the whole process. Models that are idle, and not kept for ever, go until the others fit; if they do
+  // not, these have to give way (Engine::set_memory), each before its next step, and grow when there is room again.
+  void set_memory(uint64_t process_bytes);
   [[nodiscard]] std::vector<LoadedState> loaded() const;  // by name
   [[nodiscard]] const ModelLibrary& library() const { return *library_; }
   [[nodiscard]] const std::map<std::string, std::string>& adapters() const { return options_.adapters; }
@@ -104,9 +114,12 @@ class Catalog {
   Catalog(std::shared_ptr<const ModelLibrary> library, CatalogOptions options);
   Result<std::shared_ptr<LoadedModel>> load(const std::shared_ptr<Slot>& slot);
   Result<void> make_room(const std::shared_ptr<Slot>& slot, int64_t bytes);
+  void share(std::unique_lock<std::mutex>& lock);
+  [[nodiscard]] int64_t models_bytes_max() const;
 
   std::shared_ptr<const ModelLibrary> library_;
   CatalogOptions options_;
+  const uint64_t code_bytes_;  // that the program has resident of files which are no models
   std::shared_ptr<Shared> shared_;
   std::jthread clock_;  // puts out what was not used for long; sleeps until the next is due
 };

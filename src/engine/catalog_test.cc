@@ -27,7 +27,7 @@ class CatalogTest : public testing::Test {
                                                 std::map<std::string, std::string>{{"gpt-4o", "llama"}});
   }
   std::unique_ptr<Catalog> catalog(int64_t memory_bytes_max, KeepAlive keep_alive = kForever) {
-    auto load = [this](const ModelSource& source) -> Result<std::unique_ptr<LoadedModel>> {
+    auto load = [this](const ModelSource& source, uint64_t) -> Result<std::unique_ptr<LoadedModel>> {
       ++n_loads_;
       auto backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
       Model model = TRY(load_model(source.path, std::move(backend), {.context = 64, .rows_max = 0, .progress = {}}));
@@ -152,11 +152,11 @@ TEST_F(CatalogTest, WhoHoldsAModelKeepsItEvenWithoutTheCatalog) {
 }
 
 TEST_F(CatalogTest, AFailureIsToldToAllWhoWaitedAndTriedAnewNextTime) {
-  auto broken = Catalog::create(library(),
-                                {.loader = {.planned_bytes = [](const ModelSource&) -> Result<int64_t> { return 1; },
-                                            .load = [this](const ModelSource&) -> Result<std::unique_ptr<LoadedModel>> {
-                                              return fail(Code::kCorrupt, "attempt {}", ++n_loads_);
-                                            }}});
+  auto broken = Catalog::create(
+      library(), {.loader = {.planned_bytes = [](const ModelSource&) -> Result<int64_t> { return 1; },
+                             .load = [this](const ModelSource&, uint64_t) -> Result<std::unique_ptr<LoadedModel>> {
+                               return fail(Code::kCorrupt, "attempt {}", ++n_loads_);
+                             }}});
   EXPECT_EQ(broken->acquire("llama").error().message, "attempt 1");
   EXPECT_EQ(broken->acquire("llama").error().message, "attempt 2");
   EXPECT_TRUE(broken->loaded().empty());

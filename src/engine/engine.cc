@@ -62,6 +62,11 @@ Result<std::unique_ptr<Stream>> Engine::submit(Request request) {
     active->constraint.emplace(active->request.grammar, *masks_);
   }
   const std::scoped_lock lock(mutex_);
+  if (const auto most = stats_.kv_positions_max; static_cast<int64_t>(active->tokens.size()) >= most) {
+    ++stats_.refused;
+    return fail(Code::kLimit, "{} tokens of prompt; since memory was lowered there is room for {} positions",
+                active->tokens.size(), most);
+  }
   if (static_cast<int>(queue_.size()) >= options_.queue_max) {
     ++stats_.refused;
     return fail(Code::kBusy, "{} requests wait already; try again later", queue_.size());
@@ -160,10 +165,16 @@ void Engine::publish_stats(double step_seconds) {
   stats_.running = static_cast<int>(active_.size());
   stats_.parked = static_cast<int>(parked_.size());
   stats_.kept = static_cast<int>(kept_.size());
-  stats_.kv_positions_max = int64_t{model_.decoder->context()} * options_.parallel;
+  stats_.kv_positions_max =
+      std::min(int64_t{model_.decoder->context()} * options_.parallel, int64_t{store_->pages_max()} * kKvPagePositions);
   stats_.kv_position_bytes = store_->page_bytes() / kKvPagePositions;
   stats_.kv_positions_used =  // a page that a sequence has begun counts whole
       std::min(stats_.kv_positions_max, int64_t{store_->used_pages()} * kKvPagePositions);
+  const auto kv_bytes = static_cast<uint64_t>(store_->used_pages() * store_->page_bytes());
+  const StreamPlan* streamed = model_.weights ? &model_.weights->plan() : nullptr;
+  stats_.weight_bytes = streamed ? streamed->resident_bytes : static_cast<uint64_t>(model_.decoder->weight_bytes());
+  stats_.streamed_bytes = streamed ? streamed->read_bytes : 0;
+  stats_.own_bytes = kv_bytes + (streamed ? streamed->resident_bytes : 0);
   if (prompt_rows_ + decode_rows_ > 0) ++stats_.steps;
   (prompt_rows_ > 0 ? stats_.prompt_seconds : stats_.decode_seconds) += step_seconds;
   stats_.completion_tokens = tokens_out_;

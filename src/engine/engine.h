@@ -56,6 +56,11 @@ struct EngineStats {
   std::array<uint64_t, kDraftSources.size()> drafted_tokens{}, accepted_tokens{};  // run, and of them those kept
   double prompt_seconds = 0, decode_seconds = 0;                                   // that steps took
   double prompt_row_seconds = 0, decode_step_seconds = 0;
+  // Of memory: what set_memory() allowed (0: no bound), what it made of it, and why not more.
+  uint64_t bytes_max = 0;
+  uint64_t weight_bytes = 0, streamed_bytes = 0;  // in memory; read from disk for each pass through the layers
+  uint64_t own_bytes = 0;                         // anonymous memory of keys and values and of streamed weights
+  std::string memory_problem{};
 };
 
 class Engine {
@@ -76,6 +81,11 @@ class Engine {
   // from the next step on. State computed at another precision is not gone on from, but that of requests that run.
   // kInvalidArgument if the options do not allow it or the model has no low planes.
   Result<void> set_precision(std::vector<int> bits);
+
+  // Weights, keys and values in so many bytes, from the next step on, and more of them again when there is room. Requests that run go
+  // on, with the same tokens; where nothing is left to give, what there is stays as it is (EngineStats::memory_problem). From any
+  // thread.
+  void set_memory(uint64_t bytes);
 
   [[nodiscard]] const Model& model() const { return model_; }
   // Of the draft model, with its state; 0 without one.
@@ -140,6 +150,11 @@ class Engine {
 
   void switch_precision();
 
+  // engine_memory.cc
+  void fit_memory();
+  Result<void> fit_into(uint64_t bytes);
+  [[nodiscard]] int pages_to_end(const Active& active) const;
+
   // engine_step.cc
   void step();
   void compose_rows();
@@ -188,7 +203,8 @@ class Engine {
   EngineStats stats_;
   uint64_t arrivals_ = 0;
   std::vector<int> wanted_bits_;  // empty: as they are
-  int64_t rows_ahead_[3] = {};    // tokens of prompts that wait in running sequences, per class
+  std::optional<uint64_t> wanted_bytes_;
+  int64_t rows_ahead_[3] = {};  // tokens of prompts that wait in running sequences, per class
 
   // The engine thread's alone.
   std::vector<std::unique_ptr<Active>> active_, parked_;

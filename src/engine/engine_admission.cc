@@ -47,10 +47,12 @@ Precedence Engine::precedence(const Active& active) const {
 bool Engine::take_requests(std::stop_token stop) {
   {
     std::unique_lock lock(mutex_);
-    if (active_.empty() && parked_.empty()) wake_.wait(lock, stop, [&] { return !queue_.empty(); });
+    if (active_.empty() && parked_.empty())
+      wake_.wait(lock, stop, [&] { return !queue_.empty() || wanted_bytes_.has_value(); });
   }
   if (stop.stop_requested()) return false;
   switch_precision();
+  fit_memory();
   while (auto active = choose_next()) {
     const bool was_parked = active->admitted != EngineClock::time_point{};
     if (auto started = was_parked ? resume(*active) : admit(*active); started) {

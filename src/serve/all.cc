@@ -26,6 +26,7 @@ std::span<const Route* const> all_routes() {
       &kOllamaDelete,   &kOllamaVersion,
       &kResponses,      &kTokenize,
       &kDetokenize,     &kPower,
+      &kMemory,         &kSetMemory,
   };
   return kRoutes;
 }

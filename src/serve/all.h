@@ -9,7 +9,7 @@ extern const Route kHealth, kReady;
 extern const Route kEmbeddings, kOllamaEmbed, kOllamaEmbeddings, kRerank;
 extern const Route kPostFile, kGetFiles, kGetFile, kDeleteFile, kGetFileContent;
 extern const Route kPostBatch, kGetBatches, kGetBatch, kCancelBatch;
-extern const Route kMetrics, kPower;
+extern const Route kMetrics, kPower, kMemory, kSetMemory;
 extern const Route kPage, kPageFile, kStatus;
 extern const Route kChat, kChatCount, kResponses, kMessages, kMessagesCount;
 extern const Route kCompletions;

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/process_memory.h"
 #include "serve/all.h"
 #include "serve/server.h"
 
@@ -19,11 +20,7 @@ void write_process(Exposition& out, Server& server) {
     out.family(name, "gauge", help);
     out.sample({}, value);
   };
-  std::ifstream memory("/proc/self/statm");
-  double pages = 0, resident_pages = 0;
-  if (memory >> pages >> resident_pages)
-    gauge("process_resident_memory_bytes", "Memory of this process",
-          resident_pages * static_cast<double>(::sysconf(_SC_PAGESIZE)));
+  gauge("process_resident_memory_bytes", "Memory of this process", static_cast<double>(resident_bytes()));
   std::ifstream times("/proc/self/stat");
   std::string text((std::istreambuf_iterator<char>(times)), {});
   std::istringstream fields(text.substr(std::min(text.rfind(')') + 1, text.size())));
@@ -38,8 +35,7 @@ void write_process(Exposition& out, Server& server) {
   gauge("hearth_http_connections", "Connections that are open", server.connections());
   out.family("hearth_traces_dropped_total", "counter", "Spans that the collector did not get");
   out.sample({}, static_cast<double>(server.dropped_traces()));
-  gauge("hearth_memory_budget_bytes", "Memory that models may take; 0: no limit",
-        static_cast<double>(server.options().memory_bytes_max));
+  server.memory().write_metrics(out);
   out.family("hearth_build_info", "gauge", "The version, as a label");
   out.sample({{"version", server.options().version}}, 1);
 }

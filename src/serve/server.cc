@@ -47,7 +47,10 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options, std::unique
 }
 
 Server::Server(ServerOptions options, std::unique_ptr<Catalog> catalog, std::unique_ptr<AccessGuard> access)
-    : options_(std::move(options)), catalog_(std::move(catalog)), access_(std::move(access)) {}
+    : options_(std::move(options)),
+      catalog_(std::move(catalog)),
+      memory_(options_.memory, *catalog_),
+      access_(std::move(access)) {}
 
 Server::~Server() = default;
 

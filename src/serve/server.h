@@ -9,6 +9,7 @@
 
 #include "base/metrics.h"
 #include "engine/catalog.h"
+#include "engine/memory_keeper.h"
 #include "net/http_server.h"
 #include "serve/access.h"
 #include "serve/batch_runner.h"
@@ -33,12 +34,12 @@ struct ServerOptions {
   HttpServerOptions http;
   AccessOptions access;
   std::string version;
-  std::string default_model;     // for requests that name none; empty: they have to
-  int64_t memory_bytes_max = 0;  // the catalog's, for metrics; 0: no limit
-  ModelPuller pull;              // for administrators; null: nothing is fetched
-  int batch_parallel = 4;        // lines of batches at once
-  bool vllm_metrics = false;     // also under vLLM's names
-  std::string otlp_endpoint;     // of a collector for traces, as http://host:4318; empty: none are made
+  std::string default_model;  // for requests that name none; empty: they have to
+  MemoryKeeperOptions memory;
+  ModelPuller pull;           // for administrators; null: nothing is fetched
+  int batch_parallel = 4;     // lines of batches at once
+  bool vllm_metrics = false;  // also under vLLM's names
+  std::string otlp_endpoint;  // of a collector for traces, as http://host:4318; empty: none are made
   // What the power governor does, as JSON and in figures; empty: there is none.
   std::function<boost::json::object()> power_state;
   std::function<void(Exposition&)> power_metrics;
@@ -57,6 +58,7 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   [[nodiscard]] Catalog& catalog() { return *catalog_; }
+  [[nodiscard]] MemoryKeeper& memory() { return memory_; }
   [[nodiscard]] BatchRunner* batches() { return batches_.get(); }
   [[nodiscard]] Metrics& metrics() { return metrics_; }
   [[nodiscard]] const ServerOptions& options() const { return options_; }
@@ -79,6 +81,7 @@ class Server {
 
   ServerOptions options_;
   std::unique_ptr<Catalog> catalog_;
+  MemoryKeeper memory_;
   std::unique_ptr<AccessGuard> access_;
   std::unique_ptr<TraceExporter> traces_;  // null: none are wanted
   Metrics metrics_;
