@@ -150,9 +150,12 @@ class Backend {
 
   // Zeroed; pages of a large buffer take memory only once they are written.
   virtual Result<std::unique_ptr<Buffer>> allocate(int64_t bytes) = 0;
+  // These two also from other threads, for bytes that no operation under way reads or writes.
   virtual void upload(Buffer& buffer, int64_t offset_bytes, std::span<const std::byte> data) = 0;
   virtual void download(const Buffer& buffer, int64_t offset_bytes, std::span<std::byte> data) = 0;
   virtual void copy(const Buffer& from, int64_t from_bytes, Buffer& to, int64_t to_bytes, int64_t bytes) = 0;
+  // What is there will not be read again before it is written: its memory may go back to the system.
+  virtual void discard(Buffer& /*buffer*/, int64_t /*offset_bytes*/, int64_t /*bytes*/) {}
   // Lays a matrix out for this device. The source is not needed afterwards, unless it is in panels.
   virtual Result<std::unique_ptr<Weight>> load(const WeightSource& source) = 0;
   // Bytes load() will take.

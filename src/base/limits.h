@@ -64,6 +64,9 @@ inline constexpr uint64_t kSchemaEnum = 10'000;
 inline constexpr uint64_t kMaskCacheBytes = 64u << 20;  // of one grammar and model; then it starts anew
 inline constexpr uint64_t kMaskGrammars = 16;           // grammars with a cache, of one model
 
+// Saved states
+inline constexpr uint64_t kStateIndexBytes = 160u << 20;  // tokens of the longest context, and a conversation's text
+
 // Requests
 inline constexpr uint64_t kStopTexts = 16;
 inline constexpr uint64_t kStopBytes = 1024;

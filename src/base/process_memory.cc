@@ -57,6 +57,13 @@ Result<PageMemory> PageMemory::allocate_huge(int64_t bytes) {
   return memory;
 }
 
+void PageMemory::discard(int64_t offset, int64_t bytes) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t from = reinterpret_cast<uintptr_t>(data_) + static_cast<uintptr_t>(offset);
+  const uintptr_t begin = (from + page - 1) / page * page, end = (from + static_cast<uintptr_t>(bytes)) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 PageMemory::PageMemory(PageMemory&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
 

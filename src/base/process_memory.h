@@ -32,6 +32,8 @@ class PageMemory {
   PageMemory(PageMemory&& other) noexcept;
   PageMemory& operator=(PageMemory&& other) noexcept;
   ~PageMemory();
+  // Whole pages of the system within a range go back to it; they are zero when they are used again.
+  void discard(int64_t offset, int64_t bytes) const;
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] int64_t bytes() const { return bytes_; }
 

@@ -7,6 +7,7 @@
 #include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/settings.h"
+#include "cli/state_options.h"
 #include "model/kv_gate.h"
 #include "model/memory_plan.h"
 
@@ -225,7 +226,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     loaded->memory_bytes = model.decoder->scratch_bytes();
     for (const auto& [name, adapter] : loaded->adapters) loaded->memory_bytes += adapter->memory_bytes();
     EngineOptions own = engine;
-    own.model_digest = source.digest;
+    set_state_options(own, model, state_digest(options, source.path, source.digest));
     own.may_switch_precision = may_switch_precision(options);
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));

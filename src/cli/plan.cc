@@ -38,16 +38,22 @@ json::object to_json(const MemoryFit& fit) {
           {"kv_type", name(fit.kv_type)},
           {"program_bytes", fit.program_bytes},
           {"kv_bytes", fit.kv_bytes},
+          {"kv_positions_in_memory", fit.kv_pages * kKvPagePositions},
           {"weights_resident_bytes", fit.weights.resident_bytes},
           {"weights_read_per_token_bytes", fit.weights.read_bytes},
           {"total_bytes", fit.total_bytes()}};
 }
 
 void print(const MemoryFit& fit, uint64_t weight_bytes, uint64_t bytes) {
+  const int64_t wanted = int64_t{fit.context} * fit.parallel, in_memory = int64_t{fit.kv_pages} * kKvPagePositions;
   std::vector<std::vector<std::string>> rows{{"what", "bytes", ""}};
   rows.push_back({"program, vocabulary, work", human_bytes(fit.program_bytes), ""});
-  rows.push_back({"keys and values", human_bytes(fit.kv_bytes),
-                  fmt::format("{} x {} positions in {}", fit.parallel, fit.context, name(fit.kv_type))});
+  rows.push_back(
+      {"keys and values", human_bytes(fit.kv_bytes),
+       fmt::format("{} x {} positions in {}{}", fit.parallel, fit.context, name(fit.kv_type),
+                   wanted > in_memory
+                       ? fmt::format(", {} of them in memory at once: others wait, or are on disk", in_memory)
+                       : "")});
   rows.push_back({"weights in memory", human_bytes(fit.weights.resident_bytes),
                   fit.weights.read_bytes == 0 ? "all" : fmt::format("of {}", human_bytes(weight_bytes))});
   if (fit.weights.read_bytes > 0)

@@ -13,6 +13,7 @@
 #include "cli/serve_security.h"
 #include "cli/service.h"
 #include "cli/settings.h"
+#include "cli/state_options.h"
 #include "model/kv_gate.h"
 #include "serve/server.h"
 
@@ -24,7 +25,8 @@ struct ServeOptions {
   PowerOptions power;
   SecurityOptions security;
   serve::ServerOptions server;
-  std::string memory, prompt_cache = "1GiB", log_form = "text";
+  SwapOptions swap{.bytes = "1GiB", .folder = {}};
+  std::string memory, log_form = "text";
   bool json = false;
   int drain_seconds = 30, body_megabytes = 4;
 };
@@ -33,14 +35,6 @@ struct ServeOptions {
 uint64_t default_memory() {
   const Machine machine = probe_machine();
   return std::min(machine.memory_bytes, machine.memory_limit_bytes.value_or(machine.memory_bytes)) / 5 * 4;
-}
-
-Result<void> open_prompt_cache(ServeOptions& options) {
-  const uint64_t bytes = options.prompt_cache == "0" ? 0 : TRY(parse_size("--prompt-cache", options.prompt_cache));
-  if (bytes == 0) return {};
-  const Key key = TRY(storage_key());
-  options.catalog.engine.state_cache = TRY(StateCache::open(serve_folder() / "prompts", key, bytes));
-  return {};
 }
 
 Result<std::unique_ptr<BatchJournal>> open_journal() {
@@ -129,7 +123,7 @@ Result<void> run(ServeOptions& options) {
   options.server.pull = pull_for_client;
   options.server.log = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
 
-  TRY(open_prompt_cache(options));
+  options.catalog.engine.state_cache = TRY(open_swap(options.swap));
   const auto governor =
       TRY(start_governor(options.power, options.catalog.model.n_threads, may_switch_precision(options.catalog.model)));
   options.catalog.engine.pacer = make_pacer(governor);
@@ -201,9 +195,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
                  "Seconds a model stays after its last use; -1: for ever")
       ->capture_default_str()
       ->check(CLI::Range(-1, 1 << 30));
-  app.add_option("--prompt-cache", options->prompt_cache,
-                 "Disk for the state of prompts, which outlives restarts: 512MiB, 4G; 0: none")
-      ->capture_default_str();
+  declare_swap_options(app, options->swap);
   app.add_option("--alias", options->catalog.aliases, "ALIAS=MODEL: another name of a model")->allow_extra_args(false);
   app.add_option("--drain", options->drain_seconds, "Seconds that running requests have when the server is ended")
       ->capture_default_str()

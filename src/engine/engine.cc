@@ -35,6 +35,8 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
                                 {.kv_type = options.kv_type,
                                  .positions_max = static_cast<int>(positions),
                                  .sequences_max = 2 * options.parallel + options.kept_max + kSpareSequences}));
+  if (options.kv_pages_max > 0)
+    engine->store_->limit_pages(std::max(options.kv_pages_max, SequenceStore::pages_for(decoder.context())));
   if (draft) engine->draft_model_ = TRY(DraftModel::create(std::move(*draft), engine->model_));
   engine->publish_stats(0);
   engine->thread_ = std::jthread([raw = engine.get()](std::stop_token stop) { raw->work(stop); });
@@ -44,7 +46,11 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
 Engine::~Engine() {
   thread_.request_stop();
   if (thread_.joinable()) thread_.join();
-  for (const Kept& kept : kept_) save(kept, true);
+  for (const Kept& kept : kept_)
+    if (kept.arriving) kept.arriving->wait();
+  if (store_) settle_transfers();
+  while (release_kept(0)) continue;
+  for (const Written& written : written_) written.transfer->wait();
   for (const auto* list : {&active_, &parked_})
     for (const auto& active : *list) active->shared->end(Finish::kCancelled, active->usage);
   for (const auto& waiting : queue_) waiting->shared->end(Finish::kCancelled, waiting->usage);
@@ -78,6 +84,7 @@ Result<std::unique_ptr<Stream>> Engine::submit(Request request) {
   active->arrival = ++arrivals_;
   enter_tenant(active->request.tenant);
   queue_.push_back(std::move(active));
+  news_ = true;
   ++stats_.requests;
   wake_.notify_one();
   return std::make_unique<Stream>(std::move(shared));
@@ -164,13 +171,11 @@ void Engine::publish_stats(double step_seconds) {
   const std::scoped_lock lock(mutex_);
   stats_.running = static_cast<int>(active_.size());
   stats_.parked = static_cast<int>(parked_.size());
-  stats_.kept = static_cast<int>(kept_.size());
   stats_.kv_positions_max =
       std::min(int64_t{model_.decoder->context()} * options_.parallel, int64_t{store_->pages_max()} * kKvPagePositions);
   stats_.kv_position_bytes = store_->page_bytes() / kKvPagePositions;
-  stats_.kv_positions_used =  // a page that a sequence has begun counts whole
-      std::min(stats_.kv_positions_max, int64_t{store_->used_pages()} * kKvPagePositions);
-  const auto kv_bytes = static_cast<uint64_t>(store_->used_pages() * store_->page_bytes());
+  publish_kept();
+  const auto kv_bytes = static_cast<uint64_t>(store_->resident_pages() * store_->page_bytes());
   const StreamPlan* streamed = model_.weights ? &model_.weights->plan() : nullptr;
   stats_.weight_bytes = streamed ? streamed->resident_bytes : static_cast<uint64_t>(model_.decoder->weight_bytes());
   stats_.streamed_bytes = streamed ? streamed->read_bytes : 0;
@@ -185,6 +190,16 @@ void Engine::publish_stats(double step_seconds) {
   for (int64_t& rows : rows_ahead_) rows = 0;
   for (const auto& active : active_)
     rows_ahead_[static_cast<size_t>(active->request.request_class)] += std::max(0, active->waiting(*store_) - 1);
+}
+
+// With the lock held.
+void Engine::publish_kept() {
+  stats_.kept = static_cast<int>(kept_.size());
+  stats_.kv_positions_used =  // a page that a sequence has begun counts whole
+      std::min(stats_.kv_positions_max, int64_t{store_->used_pages()} * kKvPagePositions);
+  stats_.states_written = states_written_;
+  stats_.states_read = states_read_;
+  stats_.states_lost = states_lost_;
 }
 
 }  // namespace hearth

@@ -33,15 +33,17 @@ class TokenMasks;
 struct EngineOptions {
   int parallel = 1;  // sequences at once
   KvType kv_type = KvType::kF16;
-  int queue_max = 64;            // requests waiting; more are refused with kBusy
-  int prefill_max = 512;         // rows of one chunk of prompts
-  int kept_max = 64;             // finished sequences kept for prompts that begin as they do
+  int queue_max = 64;     // requests waiting; more are refused with kBusy
+  int prefill_max = 512;  // rows of one chunk of prompts
+  int kept_max = 64;      // finished sequences kept for prompts that begin as they do
+  int kv_pages_max = 0;  // of keys and values in memory, as set_kv_pages_max() has it; 0: what kept sequences take, too
   double patience_seconds = 30;  // who has waited longer gets a place out of turn, one such request in each such time
   // Tokens guessed and checked in one step (speculation.h), for each sequence: at most so many if there are any, whether it pays or
   // not; 0: none; -1: as many as pay, up to kDraftMax. Answers are the same.
   int drafts_max = -1;
   bool may_switch_precision = false;  // set_precision() is allowed: answers then depend on when it is called
-  // Where their state goes when memory or the engine ends; null: nowhere. Needs a digest that tells the model from others.
+  // Where the state of finished and parked sequences goes when memory gets short or the engine ends; null: nowhere, and tokens run again.
+  // Needs a digest that tells the model from others.
   std::shared_ptr<StateCache> state_cache{};
   std::string model_digest{};
   std::shared_ptr<Pacer> pacer{};  // null: as fast as it goes
@@ -53,6 +55,8 @@ struct EngineStats {
   int64_t kv_positions_max = 0, kv_positions_used = 0, kv_position_bytes = 0;
   uint64_t requests = 0, steps = 0, preemptions = 0, refused = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  uint64_t states_written = 0, states_read = 0,
+           states_lost = 0;  // to disk and from there; that could not be written or read
   std::array<uint64_t, kDraftSources.size()> drafted_tokens{}, accepted_tokens{};  // run, and of them those kept
   double prompt_seconds = 0, decode_seconds = 0;                                   // that steps took
   double prompt_row_seconds = 0, decode_step_seconds = 0;
@@ -86,6 +90,17 @@ class Engine {
   // on, with the same tokens; where nothing is left to give, what there is stays as it is (EngineStats::memory_problem). From any
   // thread.
   void set_memory(uint64_t bytes);
+  // So many pages of keys and values (kKvPagePositions each) may be in memory from the next step on, at least those of one context:
+  // what is kept beyond goes to disk, sequences that run are parked, and the memory goes back to the system. From any thread.
+  void set_kv_pages_max(int pages);
+
+  // A conversation as a file (state_file.h), to go on with it later or elsewhere: the state of all of `tokens`, which run first where that
+  // has been lost. Gives how many tokens the file has state of. Both block; any thread but the engine's.
+  Result<int> save_session(const std::string& tenant, std::vector<Token> tokens, std::string note,
+                           const std::filesystem::path& path, const Key& key);
+  // Takes one over: the tenant's requests that begin with its tokens go on from there. kInvalidArgument, saying in what it differs, if it
+  // was made by another model, KV type or precision, or is another tenant's; what StateFile says.
+  Result<StateIndex> load_session(const std::string& tenant, const std::filesystem::path& path, const Key& key);
 
   [[nodiscard]] const Model& model() const { return model_; }
   // Of the draft model, with its state; 0 without one.
@@ -95,12 +110,18 @@ class Engine {
  private:
   struct Active;
   class ScoreBatch;
-  struct Kept {  // a finished sequence whose state the next turn of a conversation can go on from
+  struct Kept {  // a sequence that is finished or parked, from whose state requests can go on
     SequenceId sequence;
     std::string tenant;
     std::shared_ptr<const Adapter> adapter;
     std::string precision;
     std::vector<Token> tokens;
+    std::shared_ptr<const StateTransfer> arriving{}, writing{};  // under way from disk, or to it
+    bool saved = false;                                          // all of it is on disk, or cannot be
+  };
+  struct Written {  // pages that stay until they are on disk
+    std::shared_ptr<const StateTransfer> transfer;
+    SequenceId sequence;
   };
   struct Ran {  // a sequence's part of the step
     Active* active;
@@ -134,18 +155,16 @@ class Engine {
   Precedence precedence(const Active& active) const;
   void enter_tenant(const std::string& name);
   void leave_tenant(const std::string& name);
+  void start(std::unique_ptr<Active> active);
+  std::vector<std::unique_ptr<Active>>::iterator last_active();
+  [[nodiscard]] int active_pages() const;
+  [[nodiscard]] bool room_for(const Active& active) const;
+  void park(std::vector<std::unique_ptr<Active>>::iterator active);
   Result<void> admit(Active& active);
-  Result<void> resume(Active& active);
+  Result<int> take_over(Active& active);
   Prefix longest_prefix(const Active& active) const;
   Result<SequenceId> open_sequence();
-  int resume_from_disk(Active& active, int length);
-  [[nodiscard]] StateOwner state_owner(const std::string& tenant, const std::string& precision) const;
-  void save(const Kept& kept, bool wait) const;
-  bool release_kept(size_t index, bool save_state = true);
-  bool spill_parked();
-  bool make_room();
   Result<void> check_deadline(const Request& request) const;
-  void keep_or_release(Active& active);
   void retire_finished();
 
   void switch_precision();
@@ -154,6 +173,26 @@ class Engine {
   void fit_memory();
   Result<void> fit_into(uint64_t bytes);
   [[nodiscard]] int pages_to_end(const Active& active) const;
+  // engine_kept.cc
+  void keep_or_release(Active& active);
+  void keep(Active& active);
+  bool release_kept(size_t index, bool save_state = true);
+  [[nodiscard]] bool worth_saving(const Kept& kept) const;
+  void save(Kept& kept, SequenceId snapshot);
+  void write_behind();
+  bool settle_transfers();
+  void limit_pages();
+  void keep_to_pages(int pages);
+  bool make_room(bool at_once = false);
+  bool fetch(Active& active, bool ahead);
+  [[nodiscard]] StateOwner state_owner(const std::string& tenant, const std::string& precision) const;
+  [[nodiscard]] StateCache::Ended waker();
+
+  // engine_sessions.cc
+  void between_steps(std::function<void()> errand);
+  void run_errands();
+  SequenceId snapshot_of(const std::string& tenant, std::vector<Token>& tokens);
+  Result<void> check_fits(const StateIndex& index, const StateOwner& own) const;
 
   // engine_step.cc
   void step();
@@ -173,6 +212,7 @@ class Engine {
   void finish(Active& active, Finish finish);
   void measure_step(double seconds, uint64_t tokens);
   void publish_stats(double seconds);
+  void publish_kept();
 
   // engine_drafts.cc
   void find_drafts();
@@ -204,6 +244,9 @@ class Engine {
   uint64_t arrivals_ = 0;
   std::vector<int> wanted_bits_;  // empty: as they are
   std::optional<uint64_t> wanted_bytes_;
+  int wanted_pages_ = 0;  // 0: as it is
+  bool news_ = false;     // for an engine that has nothing to do
+  std::vector<std::function<void()>> errands_;
   int64_t rows_ahead_[3] = {};  // tokens of prompts that wait in running sequences, per class
 
   // The engine thread's alone.
@@ -211,6 +254,7 @@ class Engine {
   std::vector<Waiting> waiting_;                          // of choose_next; kept, as those of a step below
   std::chrono::steady_clock::time_point last_overdue_{};  // when a place was last given out of turn
   std::vector<Kept> kept_;                                // least recently used first
+  std::vector<Written> written_;                          // under way to disk, oldest first
   std::string precision_;                                 // Decoder::precision()
   size_t turn_ = 0;
   Pace pace_;
@@ -237,7 +281,8 @@ class Engine {
   std::vector<float> raw_logits_;
   std::vector<Active*> scored_;
   int prompt_rows_ = 0, decode_rows_ = 0;
-  uint64_t tokens_out_ = 0;
+  bool crowded_ = false;  // there was no room for all that run
+  uint64_t tokens_out_ = 0, states_written_ = 0, states_read_ = 0, states_lost_ = 0;
   std::jthread thread_;  // last: joins before anything above goes
 };
 

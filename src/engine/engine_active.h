@@ -41,14 +41,16 @@ struct Engine::Active {
   Detokenizer detokenizer;
   std::optional<Constraint> constraint;  // of a request with a grammar
   uint64_t arrival = 0;
-  SequenceId sequence = -1;
-  std::string precision;           // at which all of its state was computed; empty: at several
-  std::vector<std::byte> spilled;  // the sequence's state, while it is parked and has no pages
-  std::vector<Token> tokens;       // prompt and answer
-  std::string held;                // text that may be the beginning of a stop text
-  std::vector<double> scores;      // of the candidates
-  DraftIndex index{1 << 16};       // of what the answer was predicted to be, prompt and answer;
-  size_t indexed = 0;              // so many of `tokens` are in it
+  SequenceId sequence = -1;    // none before it has a place, nor while it is parked
+  std::string precision;       // at which all of its state was computed; empty: at several
+  StateCache::Found on_disk;   // of its tokens, as it was
+  uint64_t looked_at = 0;      // at so many changes there
+  std::vector<Token> tokens;   // prompt and answer
+  int told = 0;                // rows of its prompt, if it wants to know how likely each token is
+  std::string held;            // text that may be the beginning of a stop text
+  std::vector<double> scores;  // of the candidates
+  DraftIndex index{1 << 16};   // of what the answer was predicted to be, prompt and answer;
+  size_t indexed = 0;          // so many of `tokens` are in it
   Draft draft;
   Acceptance acceptance;
   Usage usage;

@@ -12,9 +12,6 @@ constexpr int kForkMin = 16;
 // A request waits for another's prompt to be run if it can take over at least so many tokens more.
 constexpr int kWaitMin = 64;
 
-// A shorter beginning is run again sooner than it is read.
-constexpr int kWorthDisk = 128;
-
 }  // namespace
 
 void Engine::enter_tenant(const std::string& name) {
@@ -45,27 +42,31 @@ Precedence Engine::precedence(const Active& active) const {
 
 // Moves waiting requests into the free places; waits while there is nothing to do. False when the engine shuts down.
 bool Engine::take_requests(std::stop_token stop) {
-  {
+  for (;;) {
+    switch_precision();
+    settle_transfers();
+    limit_pages();
+    fit_memory();
+    run_errands();
+    while (auto active = choose_next()) start(std::move(active));
+    write_behind();
+    if (stop.stop_requested()) return false;
+    if (!active_.empty()) return true;
     std::unique_lock lock(mutex_);
-    if (active_.empty() && parked_.empty())
-      wake_.wait(lock, stop, [&] { return !queue_.empty() || wanted_bytes_.has_value(); });
+    publish_kept();
+    wake_.wait(lock, stop, [&] { return std::exchange(news_, false); });
+    if (stop.stop_requested()) return false;
   }
-  if (stop.stop_requested()) return false;
-  switch_precision();
-  fit_memory();
-  while (auto active = choose_next()) {
-    const bool was_parked = active->admitted != EngineClock::time_point{};
-    if (auto started = was_parked ? resume(*active) : admit(*active); started) {
-      active_.push_back(std::move(active));
-      continue;
-    } else {
-      LOG(kError, "a request could not {}: {}", was_parked ? "go on" : "start", started.error().message);
-    }
-    active->shared->end(Finish::kCancelled, active->usage);
-    const std::scoped_lock lock(mutex_);
-    leave_tenant(active->request.tenant);
-  }
-  return true;
+}
+
+void Engine::start(std::unique_ptr<Active> active) {
+  const bool was_parked = active->admitted != EngineClock::time_point{};
+  auto started = admit(*active);
+  if (started) return active_.push_back(std::move(active));
+  LOG(kError, "a request could not {}: {}", was_parked ? "go on" : "start", started.error().message);
+  active->shared->end(Finish::kCancelled, active->usage);
+  const std::scoped_lock lock(mutex_);
+  leave_tenant(active->request.tenant);
 }
 
 // Between steps. Sequences under way go on; what they have computed so far is of no use to others.
@@ -78,19 +79,20 @@ void Engine::switch_precision() {
   }
   for (size_t unit = 0; unit < bits.size(); ++unit) model_.decoder->set_bits(static_cast<int>(unit), bits[unit]);
   precision_ = model_.decoder->precision();
-  for (const auto* list : {&active_, &parked_})
-    for (const auto& active : *list)
-      if (active->precision != precision_) active->precision.clear();
+  for (const auto& active : active_)
+    if (active->precision != precision_) active->precision.clear();
+  const std::scoped_lock lock(mutex_);
+  for (const auto& waiting : queue_) waiting->looked_at = 0;
+  for (const auto& parked : parked_) parked->looked_at = 0;
 }
 
 // The next to run of those who wait and those who are parked, if there is a place or one can be made; null if not. Those who gave up or
 // are late are ended on the way.
 std::unique_ptr<Engine::Active> Engine::choose_next() {
-  const std::scoped_lock lock(mutex_);
+  std::unique_lock lock(mutex_);
   const auto now = EngineClock::now();
   const auto gave_up = [&](const std::unique_ptr<Active>& waiting) {
     if (!waiting->cancelled() && !waiting->late(now)) return false;
-    if (waiting->sequence >= 0) store_->release(waiting->sequence);
     if (waiting->admitted == EngineClock::time_point{})
       waiting->usage.queue_seconds = seconds(now - waiting->submitted);
     waiting->shared->end(waiting->cancelled() ? Finish::kCancelled : Finish::kDeadline, waiting->usage);
@@ -99,8 +101,8 @@ std::unique_ptr<Engine::Active> Engine::choose_next() {
   };
   std::erase_if(queue_, gave_up);
   std::erase_if(parked_, gave_up);
-  const bool full = static_cast<int>(active_.size()) >= options_.parallel;
-  const bool overdue_turn = !full && seconds(now - last_overdue_) >= options_.patience_seconds;
+  const bool no_place = static_cast<int>(active_.size()) >= options_.parallel;
+  const bool overdue_turn = !no_place && seconds(now - last_overdue_) >= options_.patience_seconds;
   std::vector<std::unique_ptr<Active>*> candidates;
   waiting_.clear();
   const auto look_at = [&](std::unique_ptr<Active>& candidate) {
@@ -112,25 +114,55 @@ std::unique_ptr<Engine::Active> Engine::choose_next() {
     if (!worth_waiting(*waiting)) look_at(waiting);
   const int best = choose_waiting(waiting_, options_.patience_seconds, false);
   if (best < 0) return nullptr;
-  const auto last = std::ranges::max_element(
-      active_, [&](const auto& a, const auto& b) { return before(precedence(*a), precedence(*b)); });
-  if (full && waiting_[static_cast<size_t>(best)].precedence.request_class >= precedence(**last).request_class)
-    return nullptr;
-  const int turn = choose_waiting(waiting_, options_.patience_seconds, overdue_turn);
-  std::unique_ptr<Active> chosen = std::move(*candidates[static_cast<size_t>(turn)]);
+  const auto last = last_active();
+  const bool full = no_place || !room_for(**candidates[static_cast<size_t>(best)]);
+  const bool waits =
+      full && waiting_[static_cast<size_t>(best)].precedence.request_class >= precedence(**last).request_class;
+  const int turn = waits ? best : choose_waiting(waiting_, options_.patience_seconds, overdue_turn);
+  std::unique_ptr<Active>& place = *candidates[static_cast<size_t>(turn)];
+  lock.unlock();  // where it is stays as it is: others only add to the queue
+  const bool on_its_way = fetch(*place, waits);
+  if (waits || on_its_way) return nullptr;
+  lock.lock();
+  std::unique_ptr<Active> chosen = std::move(place);
   if (turn != best) {
     chosen->out_of_turn = true;
     last_overdue_ = now;
   }
   std::erase(queue_, nullptr);
   std::erase(parked_, nullptr);
-  if (full) {  // a request of a lower class makes place
-    (*last)->wants_place_since = now;
-    parked_.push_back(std::move(*last));
-    active_.erase(last);
-    ++stats_.preemptions;
-  }
+  if (full) park(last);  // a request of a lower class makes place
   return chosen;
+}
+
+// Of those that run, the one that comes after all others. With the lock held.
+std::vector<std::unique_ptr<Engine::Active>>::iterator Engine::last_active() {
+  return std::ranges::max_element(active_,
+                                  [&](const auto& a, const auto& b) { return before(precedence(*a), precedence(*b)); });
+}
+
+// With the lock held. Its state is kept like that of those that have finished: if that lasts it goes on from there.
+void Engine::park(std::vector<std::unique_ptr<Active>>::iterator place) {
+  (*place)->wants_place_since = EngineClock::now();
+  keep(**place);
+  parked_.push_back(std::move(*place));
+  active_.erase(place);
+  ++stats_.preemptions;
+}
+
+// Pages that those that run have.
+int Engine::active_pages() const {
+  int pages = 0;
+  for (const auto& active : active_) pages += store_->pages(active->sequence);
+  return pages;
+}
+
+// Whether its tokens and a few more fit beside what runs, when all else is gone. There is room for one always.
+bool Engine::room_for(const Active& active) const {
+  constexpr int kMorePages = 2;
+  const int need = std::min(SequenceStore::pages_for(model_.decoder->context()),
+                            SequenceStore::pages_for(static_cast<int>(active.tokens.size())) + kMorePages);
+  return active_.empty() || need <= store_->pages_max() - active_pages();
 }
 
 // Whether someone is just running a prompt that this one shares, so that waiting for it saves more than it costs.
@@ -152,7 +184,9 @@ bool Engine::worth_waiting(const Active& active) const {
 // Only a tenant's own sequences are looked at, and their tokens compared.
 Engine::Prefix Engine::longest_prefix(const Active& active) const {
   Prefix best;
-  const int most = static_cast<int>(active.tokens.size()) - 1;  // the last token runs again, for its logits
+  int most = static_cast<int>(active.tokens.size()) - 1;  // the last token runs again, for its logits
+  if (active.request.prompt_logprobs && active.told + 1 < active.usage.prompt_tokens)
+    most = std::min(most, active.told);
   for (size_t i = 0; i < kept_.size(); ++i) {
     const Kept& kept = kept_[i];
     if (kept.tenant != active.request.tenant || kept.adapter != active.request.adapter || kept.precision != precision_)
@@ -160,29 +194,44 @@ Engine::Prefix Engine::longest_prefix(const Active& active) const {
     const int length = std::min(most, common_prefix(kept.tokens, active.tokens));
     if (length > best.length) best = {kept.sequence, length, static_cast<int>(i)};
   }
-  for (const auto* list : {&active_, &parked_})
-    for (const auto& other : *list) {
-      if (other->sequence < 0 || other->request.tenant != active.request.tenant ||
-          other->request.adapter != active.request.adapter || other->precision != precision_)
-        continue;
-      const int length = std::min({most, store_->length(other->sequence), common_prefix(other->tokens, active.tokens)});
-      if (length > best.length) best = {other->sequence, length, -1};
-    }
+  for (const auto& other : active_) {
+    if (other->request.tenant != active.request.tenant || other->request.adapter != active.request.adapter ||
+        other->precision != precision_)
+      continue;
+    const int length = std::min({most, store_->length(other->sequence), common_prefix(other->tokens, active.tokens)});
+    if (length > best.length) best = {other->sequence, length, -1};
+  }
   return best;
 }
 
 Result<SequenceId> Engine::open_sequence() {
   auto sequence = store_->open();
-  while (!sequence && release_kept(0)) sequence = store_->open();
+  while (!sequence && make_room()) sequence = store_->open();
   return sequence;
 }
 
-// Goes on from the sequence that has most of the prompt already, or opens a new one.
 Result<void> Engine::admit(Active& active) {
+  const int reached = TRY(take_over(active));
+  if (active.admitted != EngineClock::time_point{}) return {};  // it was parked
   active.admitted = EngineClock::now();
   active.usage.queue_seconds = seconds(active.admitted - active.submitted);
+  active.usage.cached_tokens = reached;
+  const std::scoped_lock lock(mutex_);
+  stats_.prompt_tokens += active.tokens.size();
+  stats_.cached_tokens += static_cast<uint64_t>(reached);
+  return {};
+}
+
+// Goes on from the sequence that has most of its tokens already, or opens a new one. Gives the tokens reached: what is missing runs,
+// be it a prompt or an answer whose state was lost.
+Result<int> Engine::take_over(Active& active) {
   active.precision = precision_;
-  const Prefix prefix = active.request.prompt_logprobs ? Prefix{} : longest_prefix(active);
+  Prefix prefix = longest_prefix(active);
+  while (prefix.kept >= 0 && kept_[static_cast<size_t>(prefix.kept)].arriving) {
+    kept_[static_cast<size_t>(prefix.kept)].arriving->wait();
+    settle_transfers();
+    prefix = longest_prefix(active);
+  }
   int reached = 0;
   if (prefix.kept >= 0 &&
       (prefix.length + 1 >= static_cast<int>(kept_[static_cast<size_t>(prefix.kept)].tokens.size()))) {
@@ -191,111 +240,13 @@ Result<void> Engine::admit(Active& active) {
     reached = store_->truncate(active.sequence, prefix.length);
   } else if (prefix.length >= kForkMin) {
     if (prefix.kept >= 0) std::rotate(kept_.begin() + prefix.kept, kept_.begin() + prefix.kept + 1, kept_.end());
-    auto fork = store_->fork(prefix.sequence);
-    while (!fork && kept_.size() > 1 && release_kept(0)) fork = store_->fork(prefix.sequence);
-    if (fork) {
+    if (const auto fork = store_->fork(prefix.sequence)) {
       active.sequence = *fork;
       reached = store_->truncate(active.sequence, prefix.length);
     }
   }
-  reached = resume_from_disk(active, reached);
   if (active.sequence < 0) active.sequence = TRY(open_sequence());
-  active.usage.cached_tokens = reached;
-  const std::scoped_lock lock(mutex_);
-  stats_.prompt_tokens += active.tokens.size();
-  stats_.cached_tokens += static_cast<uint64_t>(reached);
-  return {};
-}
-
-// A parked request goes on with its state as it was.
-Result<void> Engine::resume(Active& active) {
-  if (active.sequence >= 0) return {};
-  auto sequence = store_->import_state(active.spilled);
-  while (!sequence && make_room()) sequence = store_->import_state(active.spilled);
-  active.sequence = TRY(std::move(sequence));
-  active.spilled = {};
-  return {};
-}
-
-// Takes the state of a prompt's beginning from disk if it is much longer than what there is in memory. Returns the tokens reached.
-int Engine::resume_from_disk(Active& active, int length) {
-  if (!options_.state_cache || active.request.adapter || active.request.prompt_logprobs) return length;
-  const StateOwner owner = state_owner(active.request.tenant, precision_);
-  const StateCache::Found found = options_.state_cache->longest_prefix(owner, active.tokens);
-  if (found.length < length + kWorthDisk) return length;
-  const auto loaded = options_.state_cache->load(owner, found.name);
-  if (!loaded) return length;
-  auto sequence = store_->import_state(loaded->state);
-  while (!sequence && make_room()) sequence = store_->import_state(loaded->state);
-  if (!sequence) return length;
-  const int reached = store_->truncate(*sequence, std::min(found.length, static_cast<int>(active.tokens.size()) - 1));
-  if (active.sequence >= 0) store_->release(active.sequence);
-  active.sequence = *sequence;
   return reached;
-}
-
-StateOwner Engine::state_owner(const std::string& tenant, const std::string& precision) const {
-  // The whole of a model is not named: so it is called what it was before there was less.
-  return {tenant, fmt::format("{} {}{}{}", options_.model_digest, name(store_->kv_type()), precision == "8" ? "" : " ",
-                              precision == "8" ? "" : precision)};
-}
-
-void Engine::save(const Kept& kept, bool wait) const {
-  if (!options_.state_cache || kept.adapter || static_cast<int>(kept.tokens.size()) < kWorthDisk) return;
-  StateOwner owner = state_owner(kept.tenant, kept.precision);
-  if (options_.state_cache->has(owner, kept.tokens)) return;
-  auto state = store_->export_state(kept.sequence, 0, model_.decoder->config().n_layers());
-  if (state) options_.state_cache->keep(std::move(owner), kept.tokens, std::move(*state), wait);
-}
-
-bool Engine::release_kept(size_t index, bool save_state) {
-  if (index >= kept_.size()) return false;
-  if (save_state) save(kept_[index], false);
-  store_->release(kept_[index].sequence);
-  kept_.erase(kept_.begin() + static_cast<ptrdiff_t>(index));
-  return true;
-}
-
-// Moves the state of a parked request out of the pages, that of the last to go on first.
-bool Engine::spill_parked() {
-  Active* last = nullptr;
-  {
-    const std::scoped_lock lock(mutex_);
-    for (const auto& parked : parked_)
-      if (parked->sequence >= 0 && (last == nullptr || before(precedence(*last), precedence(*parked))))
-        last = parked.get();
-  }
-  if (last == nullptr) return false;
-  auto state = store_->export_state(last->sequence, 0, model_.decoder->config().n_layers());
-  if (!state) return false;
-  last->spilled = std::move(*state);
-  store_->release(last->sequence);
-  last->sequence = -1;
-  return true;
-}
-
-bool Engine::make_room() { return release_kept(0) || spill_parked(); }
-
-// Finished sequences stay for a while: the next turn of the same conversation begins with their tokens.
-void Engine::keep_or_release(Active& active) {
-  active.tokens.resize(static_cast<size_t>(store_->length(active.sequence)));
-  const auto begins_with = [](std::span<const Token> whole, std::span<const Token> part) {
-    return part.size() <= whole.size() && std::ranges::equal(whole.first(part.size()), part);
-  };
-  bool there = active.tokens.empty() || active.precision.empty();
-  for (size_t i = 0; i < kept_.size() && !there;) {
-    const bool related = kept_[i].tenant == active.request.tenant && kept_[i].adapter == active.request.adapter &&
-                         kept_[i].precision == active.precision;
-    there = related && begins_with(kept_[i].tokens, active.tokens);
-    if (related && !there && begins_with(active.tokens, kept_[i].tokens))
-      release_kept(i, false);
-    else
-      ++i;
-  }
-  if (there || options_.kept_max == 0) return store_->release(active.sequence);
-  if (static_cast<int>(kept_.size()) >= options_.kept_max) release_kept(0);
-  kept_.push_back({active.sequence, active.request.tenant, active.request.adapter, std::move(active.precision),
-                   std::move(active.tokens)});
 }
 
 void Engine::retire_finished() {
@@ -307,6 +258,8 @@ void Engine::retire_finished() {
     leave_tenant(active->request.tenant);
   }
   std::erase_if(active_, [](const auto& active) { return active->finished; });
+  const std::scoped_lock lock(mutex_);
+  if (std::exchange(crowded_, false) && active_.size() > 1) park(last_active());
 }
 
 }  // namespace hearth

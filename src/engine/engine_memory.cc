@@ -12,6 +12,7 @@ void Engine::set_memory(uint64_t bytes) {
   const std::scoped_lock lock(mutex_);
   if (bytes == wanted_bytes_.value_or(stats_.bytes_max)) return;
   wanted_bytes_ = bytes;
+  news_ = true;
   wake_.notify_one();
 }
 
@@ -59,9 +60,7 @@ Result<void> Engine::fit_into(uint64_t bytes) {
       .pages_least = longest,
       .weights = [&](uint64_t most) { return WeightStream::plan(*model_.checkpoint, *model_.backend, most); }};
   const RunningFit fit = TRY(fit_running(needs, bytes - std::min(bytes, beside)));
-  while (store_->used_pages() > fit.pages && make_room()) {
-  }
-  store_->limit_pages(fit.pages);
+  keep_to_pages(fit.pages);
   TRY(bound_weights(model_, fit.weight_bytes));
   trim_memory();
   return {};

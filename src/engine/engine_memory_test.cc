@@ -86,7 +86,7 @@ TEST_F(EngineMemoryTest, AnAnswerIsTheSameWhileMemoryComesAndGoes) {
     for (size_t i = 0; i < texts.size(); ++i)
       expected.push_back(read(*ample->submit(request(*ample, texts[i], 100, i)).value(), [] {}).tokens);
   }
-  const auto model = engine({.parallel = 1});
+  const auto model = engine({.parallel = 3});
   const uint64_t all = all_bytes(*model), least = least_bytes(*model);
   ASSERT_LT(least, all);
   std::vector<std::unique_ptr<Stream>> streams;

@@ -73,7 +73,7 @@ class Engine::ScoreBatch {
   Result<SequenceId> open_fork() {
     auto fork = store_.fork(active_.sequence);
     if (!fork) run();
-    while (!fork && (fork = store_.fork(active_.sequence), !fork) && engine_.release_kept(0)) continue;
+    while (!fork && (fork = store_.fork(active_.sequence), !fork) && engine_.make_room()) continue;
     if (fork) forks_.push_back(*fork);
     return fork;
   }

@@ -77,6 +77,11 @@ void Engine::compose_rows() {
     auto room = store_->reserve(active.sequence, share.count + draft.rows);
     if (!room) draft.rows = 0;  // nothing has to make room for a guess
     while (!room && make_room()) room = store_->reserve(active.sequence, share.count);
+    if (!room && active_.size() > 1) {  // the last of them will be parked
+      crowded_ = true;
+      draft.rows = 0;
+      continue;
+    }
     if (!room) {
       finish(active, Finish::kContext);
       continue;
@@ -231,7 +236,8 @@ void Engine::tell_prompt(Active& active, int first_row, int position, int count)
   const auto n_vocab = static_cast<size_t>(model_.decoder->config().n_vocab);
   const int last = static_cast<int>(active.request.prompt.size()) - 1;
   logits_.resize(n_vocab);
-  for (int i = 0; i < count && position + i < last; ++i) {
+  for (int i = std::max(0, active.told - position); i < count && position + i < last; ++i) {
+    active.told = position + i + 1;
     wanted_.assign(1, first_row + i);
     model_.decoder->logits(wanted_, logits_);
     TokenLogprob logprob = told(active, logits_, active.request.prompt[static_cast<size_t>(position + i) + 1]);

@@ -13,19 +13,27 @@ namespace {
 
 constexpr int kLeastContext = 256;
 
-Result<MemoryFit> fit_with(const MemoryNeeds& needs, const MemoryWish& wish, KvType type, bool stream, uint64_t bytes) {
+enum class GivesWay : uint8_t { kNothing, kKeysAndValues, kWeights };
+
+Result<MemoryFit> fit_with(const MemoryNeeds& needs, const MemoryWish& wish, KvType type, GivesWay gives,
+                           uint64_t bytes) {
+  const uint64_t page = needs.kv_bytes(type, kKvPagePositions), one = needs.kv_bytes(type, wish.context);
   MemoryFit fit{.context = wish.context,
                 .parallel = wish.parallel,
                 .kv_type = type,
                 .program_bytes = needs.program_bytes,
-                .kv_bytes = needs.kv_bytes(type, wish.context) * static_cast<uint64_t>(wish.parallel),
+                .kv_bytes = gives == GivesWay::kWeights ? one : one * static_cast<uint64_t>(wish.parallel),
                 .weights = {}};
+  const uint64_t left = bytes - std::min(bytes, fit.program_bytes + needs.weight_bytes);
+  if (gives == GivesWay::kKeysAndValues && left >= one) fit.kv_bytes = left / page * page;
+  fit.kv_pages = static_cast<int>(fit.kv_bytes / std::max<uint64_t>(page, 1));
   const uint64_t before = fit.program_bytes + fit.kv_bytes;
   if (before + needs.weight_bytes <= bytes) {
     fit.weights.resident_bytes = needs.weight_bytes;
     return fit;
   }
-  if (!stream || !needs.weights || before > bytes) return fail(Code::kLimit, "{} bytes are too few", bytes);
+  if (gives != GivesWay::kWeights || !needs.weights || before > bytes)
+    return fail(Code::kLimit, "{} bytes are too few", bytes);
   fit.weights = TRY(needs.weights(bytes - before));
   return fit;
 }
@@ -42,8 +50,9 @@ uint64_t least_weights(const std::function<Result<StreamPlan>(uint64_t)>& plan, 
 
 Result<MemoryFit> fit_as_wished(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes) {
   for (const KvType type : wish.kv_types)
-    if (auto fit = fit_with(needs, wish, type, false, bytes)) return fit;
-  return fit_with(needs, wish, wish.kv_types.back(), true, bytes);
+    if (auto fit = fit_with(needs, wish, type, GivesWay::kNothing, bytes)) return fit;
+  if (auto fit = fit_with(needs, wish, wish.kv_types.back(), GivesWay::kKeysAndValues, bytes)) return fit;
+  return fit_with(needs, wish, wish.kv_types.back(), GivesWay::kWeights, bytes);
 }
 
 }  // namespace
@@ -52,9 +61,7 @@ std::optional<MemoryFit> nearest_fit(const MemoryNeeds& needs, const MemoryWish&
   MemoryWish smaller = wish;
   while (true) {
     if (auto fit = fit_as_wished(needs, smaller, bytes)) return *fit;
-    if (smaller.parallel > 1)
-      --smaller.parallel;
-    else if (smaller.context > kLeastContext)
+    if (smaller.context > kLeastContext)
       smaller.context = std::max(kLeastContext, smaller.context / 2);
     else
       return std::nullopt;
@@ -63,14 +70,14 @@ std::optional<MemoryFit> nearest_fit(const MemoryNeeds& needs, const MemoryWish&
 
 Result<MemoryFit> fit_memory(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes) {
   if (auto fit = fit_as_wished(needs, wish, bytes)) return fit;
-  // The least: the smallest keys and values, and as much as goes of the weights streamed.
-  const uint64_t kv = needs.kv_bytes(wish.kv_types.back(), wish.context) * static_cast<uint64_t>(wish.parallel);
+  // The least: the smallest keys and values of one conversation, and as much as goes of the weights streamed.
+  const uint64_t kv = needs.kv_bytes(wish.kv_types.back(), wish.context);
   const uint64_t weights = least_weights(needs.weights, needs.weight_bytes);
   const auto nearest = nearest_fit(needs, wish, bytes);
-  return fail(Code::kLimit, "{} MiB of memory are too few for {} x {} positions: {} MiB would do{}", bytes >> 20,
-              wish.parallel, wish.context, (needs.program_bytes + kv + weights + (1 << 20) - 1) >> 20,
-              nearest ? fmt::format("; with {} MiB, {} x {} positions fit (--parallel {} --context {})", bytes >> 20,
-                                    nearest->parallel, nearest->context, nearest->parallel, nearest->context)
+  return fail(Code::kLimit, "{} MiB of memory are too few for {} positions: {} MiB would do{}", bytes >> 20,
+              wish.context, (needs.program_bytes + kv + weights + (1 << 20) - 1) >> 20,
+              nearest ? fmt::format("; with {} MiB, {} positions fit (--context {})", bytes >> 20, nearest->context,
+                                    nearest->context)
                       : std::string("; use a smaller model, or one of fewer bits (hearth quantize)"));
 }
 

@@ -34,14 +34,17 @@ struct MemoryFit {
   int context = 0, parallel = 1;
   KvType kv_type = KvType::kF16;
   uint64_t program_bytes = 0, kv_bytes = 0;
+  // Pages of keys and values that are in memory at once; of those that run beside each other some wait, or are on disk, where that is less
+  // than all may have.
+  int kv_pages = 0;
   StreamPlan weights;
   [[nodiscard]] uint64_t total_bytes() const { return program_bytes + kv_bytes + weights.resident_bytes; }
 };
 
-// Pure. Gives way in this order: the type of keys and values, then weights that are streamed. kLimit, with the least bytes that would
-// do and the nearest wish that fits, if both are not enough.
+// Pure. Gives way in this order: the type of keys and values; how many of them are in memory at once, as long as one conversation fits;
+// weights, which are streamed. kLimit, with the least bytes that would do and the nearest wish that fits, if all that is not enough.
 Result<MemoryFit> fit_memory(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes);
-// The nearest smaller wish that fits: fewer sequences, then shorter contexts. Nothing if not even 256 positions of one do.
+// The nearest smaller wish that fits: shorter contexts. Nothing if not even 256 positions do.
 std::optional<MemoryFit> nearest_fit(const MemoryNeeds& needs, const MemoryWish& wish, uint64_t bytes);
 
 // A model that runs, and how it is to run with so many bytes for its weights, keys and values.

@@ -34,22 +34,27 @@ TEST(MemoryBudget, KeysAndValuesGiveWayFirstThenWeights) {
   ASSERT_EQ(message(smaller), "");
   EXPECT_EQ(smaller->kv_type, KvType::kI8);
   EXPECT_EQ(smaller->weights.read_bytes, 0U);
-  const auto streamed = fit_memory(needs(), wish, 3000);
+  const auto fewer = fit_memory(needs(), wish, 3000);  // not all of both conversations at once
+  ASSERT_EQ(message(fewer), "");
+  EXPECT_EQ(fewer->kv_type, KvType::kI8);
+  EXPECT_EQ(fewer->weights.read_bytes, 0U);
+  EXPECT_EQ(fewer->kv_bytes, 1792U) << "whole pages";
+  EXPECT_EQ(fewer->kv_pages, 28);
+  const auto streamed = fit_memory(needs(), wish, 2000);
   ASSERT_EQ(message(streamed), "");
-  EXPECT_EQ(streamed->kv_type, KvType::kI8);
+  EXPECT_EQ(streamed->kv_bytes, 1000U) << "one conversation";
   EXPECT_GT(streamed->weights.read_bytes, 0U);
-  EXPECT_LE(streamed->total_bytes(), 3000U);
+  EXPECT_LE(streamed->total_bytes(), 2000U);
 }
 
 TEST(MemoryBudget, WhatDoesNotFitSaysWhatWould) {
   const MemoryWish wish{.context = 4096, .parallel = 4, .kv_types = {KvType::kF16}};
   const auto none = fit_memory(needs(), wish, 10000);
   ASSERT_FALSE(none);
-  EXPECT_NE(none.error().message.find("--parallel"), std::string::npos) << none.error().message;
+  EXPECT_NE(none.error().message.find("--context"), std::string::npos) << none.error().message;
   const auto nearest = nearest_fit(needs(), wish, 10000);
   ASSERT_TRUE(nearest);
   EXPECT_LE(nearest->total_bytes(), 10000U);
-  EXPECT_EQ(nearest->parallel, 1);
   EXPECT_EQ(nearest->context, 2048);
   EXPECT_FALSE(nearest_fit(needs(), wish, 300));
 }

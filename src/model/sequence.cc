@@ -20,7 +20,7 @@ struct StateHeader {
   uint32_t version, kv_type, first_layer, end_layer, length;
 };
 constexpr std::array<char, 4> kMagic{'H', 'S', 'E', 'Q'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 }  // namespace
 
@@ -62,6 +62,7 @@ Result<std::unique_ptr<SequenceStore>> SequenceStore::create(Backend& backend, c
   }
   for (int32_t page = n_pages - 1; page >= 0; --page) store->free_pages_.push_back(page);
   store->page_references_.resize(static_cast<size_t>(n_pages));
+  store->resident_.resize(static_cast<size_t>(n_pages));
   store->pages_max_ = n_pages;
   const int n_slots = store->state_floats_ == 0 ? 0 : options.sequences_max * static_cast<int>(1 + kCheckpointsMax);
   store->states_ = TRY(backend.allocate(std::max<int64_t>(4, n_slots * store->state_floats_ * 4)));
@@ -110,6 +111,28 @@ void SequenceStore::drop_page(int32_t page) {
   if (--page_references_[static_cast<size_t>(page)] == 0) free_pages_.push_back(page);
 }
 
+int32_t SequenceStore::take_page() {
+  const int32_t page = free_pages_.back();
+  free_pages_.pop_back();
+  page_references_[static_cast<size_t>(page)] = 1;
+  if (!resident_[static_cast<size_t>(page)]) ++resident_pages_;
+  resident_[static_cast<size_t>(page)] = true;
+  return page;
+}
+
+void SequenceStore::limit_pages(int pages) {
+  pages_max_ = std::min(pages, static_cast<int>(page_references_.size()));
+  // Those at the end are taken next.
+  for (auto page = free_pages_.begin(); page != free_pages_.end() && resident_pages_ > pages_max_; ++page) {
+    if (!resident_[static_cast<size_t>(*page)]) continue;
+    backend_.discard(*pages_, *page * page_bytes_, page_bytes_);
+    resident_[static_cast<size_t>(*page)] = false;
+    --resident_pages_;
+  }
+  // Memory that is still there is used first.
+  std::ranges::stable_partition(free_pages_, [&](int32_t page) { return !resident_[static_cast<size_t>(page)]; });
+}
+
 Result<void> SequenceStore::reserve(SequenceId id, int count) {
   Sequence& sequence = at(id);
   const int have = static_cast<int>(sequence.pages.size());
@@ -122,12 +145,6 @@ Result<void> SequenceStore::reserve(SequenceId id, int count) {
     return fail(Code::kLimit,
                 "the KV cache is full: {} more positions need {} pages of {}, {} are free; use a larger --context",
                 count, take, kKvPagePositions, free_pages());
-  auto take_page = [&] {
-    const int32_t page = free_pages_.back();
-    free_pages_.pop_back();
-    page_references_[static_cast<size_t>(page)] = 1;
-    return page;
-  };
   if (copy_last) {
     const int32_t shared = sequence.pages[last], own = take_page();
     backend_.copy(*pages_, shared * page_bytes_, *pages_, own * page_bytes_, page_bytes_);
@@ -215,10 +232,7 @@ void SequenceStore::checkpoint(Sequence& sequence) {
   sequence.checkpoints.push_back({sequence.length, slot});
 }
 
-Result<std::vector<std::byte>> SequenceStore::export_state(SequenceId id, int first_layer, int end_layer) const {
-  if (first_layer < 0 || first_layer >= end_layer || end_layer > static_cast<int>(kv_layers_.size()))
-    return fail(Code::kInvalidArgument, "layers {} to {} of {} cannot be exported", first_layer, end_layer,
-                kv_layers_.size());
+StateBytes SequenceStore::bytes(SequenceId id, int first_layer, int end_layer) const {
   const Sequence& sequence = at(id);
   const StateHeader header{kMagic,
                            kVersion,
@@ -226,23 +240,72 @@ Result<std::vector<std::byte>> SequenceStore::export_state(SequenceId id, int fi
                            static_cast<uint32_t>(first_layer),
                            static_cast<uint32_t>(end_layer),
                            static_cast<uint32_t>(sequence.length)};
-  std::vector<std::byte> out(sizeof header);
-  std::memcpy(out.data(), &header, sizeof header);
-  auto append = [&](const Buffer& buffer, int64_t offset, int64_t bytes) {
-    const size_t at = out.size();
-    out.resize(at + static_cast<size_t>(bytes));
-    backend_.download(buffer, offset, std::span(out).subspan(at));
-  };
-  for (int layer = first_layer; layer < end_layer; ++layer) {
-    const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
-    if (kv.n_kv_heads == 0) {
-      append(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4,
-             state_bytes(layer));
-      continue;
-    }
-    for (int page = 0; page < pages_for(sequence.length); ++page)
-      append(*pages_, sequence.pages[static_cast<size_t>(page)] * page_bytes_ + kv.offset, backend_.kv_page_bytes(kv));
+  StateBytes out;
+  out.backend_ = &backend_;
+  out.pages_buffer_ = pages_.get();
+  out.states_buffer_ = states_.get();
+  out.header_.resize(sizeof header);
+  std::memcpy(out.header_.data(), &header, sizeof header);
+  const auto end = static_cast<size_t>(end_layer);
+  const int64_t begin_offset = kv_layers_[static_cast<size_t>(first_layer)].offset;
+  const int64_t end_offset = end < kv_layers_.size() ? kv_layers_[end].offset : page_bytes_;
+  out.slice_bytes_ = static_cast<uint64_t>(end_offset - begin_offset);
+  for (int page = 0; page < pages_for(sequence.length); ++page)
+    out.pages_.push_back(sequence.pages[static_cast<size_t>(page)] * page_bytes_ + begin_offset);
+  for (int layer = end_layer - 1; layer >= first_layer; --layer) {
+    if (state_offsets_[static_cast<size_t>(layer)] < 0) continue;
+    out.state_offset_ = (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4;
+    out.state_bytes_ += static_cast<uint64_t>(state_bytes(layer));  // they lie one after the other
   }
+  return out;
+}
+
+template <typename Each>
+void StateBytes::for_parts(uint64_t offset, uint64_t count, Each each) const {
+  for (uint64_t done = 0; done < count;) {
+    const uint64_t at = offset + done - header_.size(), page = slice_bytes_ == 0 ? 0 : at / slice_bytes_;
+    const bool in_page = slice_bytes_ > 0 && page < pages_.size();
+    const uint64_t within = in_page ? at % slice_bytes_ : at - pages_.size() * slice_bytes_;
+    const uint64_t part = std::min(count - done, (in_page ? slice_bytes_ : state_bytes_) - within);
+    CHECK(part > 0);
+    each(in_page ? *pages_buffer_ : *states_buffer_,
+         (in_page ? pages_[page] : state_offset_) + static_cast<int64_t>(within), done, part);
+    done += part;
+  }
+}
+
+void StateBytes::read(uint64_t offset, std::span<std::byte> out) const {
+  if (offset < header_.size()) {
+    const auto part = std::span(header_).subspan(offset).first(std::min<size_t>(out.size(), header_.size() - offset));
+    std::ranges::copy(part, out.begin());
+    out = out.subspan(part.size());
+    offset += part.size();
+  }
+  for_parts(offset, out.size(), [&](const Buffer& buffer, int64_t at, uint64_t done, uint64_t count) {
+    backend_->download(buffer, at, out.subspan(done, count));
+  });
+}
+
+bool StateBytes::write(uint64_t offset, std::span<const std::byte> bytes) const {
+  if (offset < header_.size()) {
+    const auto part = std::span(header_).subspan(offset).first(std::min<size_t>(bytes.size(), header_.size() - offset));
+    if (!std::ranges::equal(part, bytes.first(part.size()))) return false;
+    bytes = bytes.subspan(part.size());
+    offset += part.size();
+  }
+  for_parts(offset, bytes.size(), [&](Buffer& buffer, int64_t at, uint64_t done, uint64_t count) {
+    backend_->upload(buffer, at, bytes.subspan(done, count));
+  });
+  return true;
+}
+
+Result<std::vector<std::byte>> SequenceStore::export_state(SequenceId id, int first_layer, int end_layer) const {
+  if (first_layer < 0 || first_layer >= end_layer || end_layer > static_cast<int>(kv_layers_.size()))
+    return fail(Code::kInvalidArgument, "layers {} to {} of {} cannot be exported", first_layer, end_layer,
+                kv_layers_.size());
+  const StateBytes state = bytes(id, first_layer, end_layer);
+  std::vector<std::byte> out(state.size());
+  state.read(0, out);
   return out;
 }
 
@@ -266,44 +329,27 @@ Result<SequenceId> SequenceStore::import_state(std::span<const std::byte> bytes,
       header.length > limits::kContext)
     return fail(Code::kMalformed, "sequence state: layers {} to {}, length {}", header.first_layer, header.end_layer,
                 header.length);
-  const int length = static_cast<int>(header.length), n_pages = pages_for(length);
-  int64_t expected = sizeof header;
-  for (int layer = static_cast<int>(header.first_layer); layer < static_cast<int>(header.end_layer); ++layer) {
-    const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
-    expected += kv.n_kv_heads == 0 ? state_bytes(layer) : n_pages * backend_.kv_page_bytes(kv);
-  }
-  if (expected != static_cast<int64_t>(bytes.size()))
-    return fail(Code::kMalformed, "sequence state: {} bytes, {} positions of these layers have {}", bytes.size(),
-                length, expected);
+  const int length = static_cast<int>(header.length);
   const bool fresh = into < 0;
   if (fresh)
-    into = TRY(open());
+    into = TRY(open_for_import(length));
   else if (at(into).length != length)
     return fail(Code::kInvalidArgument, "sequence state: {} positions, the sequence has {}", length, at(into).length);
-  if (fresh) {
-    if (auto room = reserve(into, length); !room) {
-      release(into);
-      return std::unexpected(room.error());
-    }
-    at(into).length = length;
+  const StateBytes place = this->bytes(into, static_cast<int>(header.first_layer), static_cast<int>(header.end_layer));
+  if (place.size() == bytes.size() && place.write(0, bytes)) return into;
+  if (fresh) release(into);
+  return fail(Code::kMalformed, "sequence state: {} bytes, {} positions of these layers have {}", bytes.size(), length,
+              place.size());
+}
+
+Result<SequenceId> SequenceStore::open_for_import(int length) {
+  const SequenceId id = TRY(open());
+  if (auto room = reserve(id, length); !room) {
+    release(id);
+    return std::unexpected(room.error());
   }
-  Sequence& sequence = at(into);
-  auto rest = bytes.subspan(sizeof header);
-  auto take = [&](Buffer& buffer, int64_t offset, int64_t count) {
-    backend_.upload(buffer, offset, rest.first(static_cast<size_t>(count)));
-    rest = rest.subspan(static_cast<size_t>(count));
-  };
-  for (int layer = static_cast<int>(header.first_layer); layer < static_cast<int>(header.end_layer); ++layer) {
-    const KvLayer& kv = kv_layers_[static_cast<size_t>(layer)];
-    if (kv.n_kv_heads == 0) {
-      take(*states_, (sequence.slot * state_floats_ + state_offsets_[static_cast<size_t>(layer)]) * 4,
-           state_bytes(layer));
-      continue;
-    }
-    for (int page = 0; page < n_pages; ++page)
-      take(*pages_, sequence.pages[static_cast<size_t>(page)] * page_bytes_ + kv.offset, backend_.kv_page_bytes(kv));
-  }
-  return into;
+  at(id).length = length;
+  return id;
 }
 
 }  // namespace hearth

@@ -22,6 +22,32 @@ struct SequenceOptions {
   int sequences_max = 1;
 };
 
+// The bytes of a sequence's state where they lie, for threads other than the store's: as exported, or to be filled on import. Valid until
+// the sequence is written to or released; read() and write() from any thread, several at once.
+class StateBytes {
+ public:
+  StateBytes() = default;
+  [[nodiscard]] uint64_t size() const { return header_.size() + pages_.size() * slice_bytes_ + state_bytes_; }
+  // [offset, offset + size of the span) is within size().
+  void read(uint64_t offset, std::span<std::byte> out) const;
+  // False if that is the header of another state: of another KV type, other layers or length.
+  [[nodiscard]] bool write(uint64_t offset, std::span<const std::byte> bytes) const;
+
+ private:
+  friend class SequenceStore;
+  // Calls each(buffer, its offset, offset in the span, bytes) for the parts behind the header.
+  template <typename Each>
+  void for_parts(uint64_t offset, uint64_t count, Each each) const;
+
+  Backend* backend_ = nullptr;
+  Buffer *pages_buffer_ = nullptr, *states_buffer_ = nullptr;
+  std::vector<std::byte> header_;
+  std::vector<int64_t> pages_;  // where in the buffer the layers' slice of each page begins
+  uint64_t slice_bytes_ = 0;
+  int64_t state_offset_ = 0;
+  uint64_t state_bytes_ = 0;
+};
+
 class SequenceStore {
  public:
   // Memory for all pages is reserved now and taken as it is written.
@@ -42,10 +68,14 @@ class SequenceStore {
   // checkpoint at that point; the caller runs the tokens in between again. Room that was reserved beyond is given back.
   int truncate(SequenceId id, int length);
   // State of layers [first, end) as bytes for import() into a store of the same model, KV type and range.
-  // Format: header {magic, version, kv type, layers, length}, then per layer its pages, then recurrent states; little endian.
+  // Format: header {magic, version, kv type, layers, length}, then page by page those layers' parts, then recurrent states; little endian.
   [[nodiscard]] Result<std::vector<std::byte>> export_state(SequenceId id, int first_layer, int end_layer) const;
   // A new sequence from exported bytes; several ranges of layers of one sequence are imported one after the other into `into`.
   Result<SequenceId> import_state(std::span<const std::byte> bytes, SequenceId into = -1);
+  // The same in pieces: a new sequence of so many positions, whose bytes() have to be filled before anything else is done with it but
+  // release(). kBusy, kLimit as open() and reserve().
+  Result<SequenceId> open_for_import(int length);
+  [[nodiscard]] StateBytes bytes(SequenceId id) const { return bytes(id, 0, static_cast<int>(kv_layers_.size())); }
 
   [[nodiscard]] int length(SequenceId id) const;
   // What a backend needs to know to run `count` further rows; valid until the next operation on the sequence.
@@ -54,15 +84,17 @@ class SequenceStore {
   [[nodiscard]] Buffer& states() const { return *states_; }
   [[nodiscard]] int64_t state_stride() const { return state_floats_; }  // floats per slot
   [[nodiscard]] int64_t state_offset(int layer) const { return state_offsets_[static_cast<size_t>(layer)]; }
+  [[nodiscard]] int pages(SequenceId id) const { return static_cast<int>(at(id).pages.size()); }  // shared ones, too
   [[nodiscard]] int used_pages() const { return static_cast<int>(page_references_.size() - free_pages_.size()); }
   // That may be taken.
   [[nodiscard]] int free_pages() const {
     return std::max(0, std::min(static_cast<int>(free_pages_.size()), pages_max_ - used_pages()));
   }
   [[nodiscard]] int pages_max() const { return pages_max_; }
+  [[nodiscard]] int resident_pages() const { return resident_pages_; }  // that have memory
   [[nodiscard]] int sequences_max() const { return static_cast<int>(sequences_.size()); }
-  // No more than so many are taken from now on, those in use stay.
-  void limit_pages(int pages) { pages_max_ = pages; }
+  // No more than so many are taken from now on, those in use stay; and what free ones have of memory beyond that goes back to the system.
+  void limit_pages(int pages);
   static int pages_for(int positions) { return (positions + kKvPagePositions - 1) / kKvPagePositions; }
   [[nodiscard]] int64_t page_bytes() const { return page_bytes_; }
   [[nodiscard]] KvType kv_type() const { return kv_type_; }
@@ -87,6 +119,8 @@ class SequenceStore {
   Sequence& at(SequenceId id);
   [[nodiscard]] const Sequence& at(SequenceId id) const;
   void drop_page(int32_t page);
+  int32_t take_page();
+  [[nodiscard]] StateBytes bytes(SequenceId id, int first_layer, int end_layer) const;
   int32_t take_slot();
   void copy_slot(int32_t from, int32_t to);
   void clear_slot(int32_t slot);
@@ -99,7 +133,8 @@ class SequenceStore {
   int64_t page_bytes_ = 0;
   std::unique_ptr<Buffer> pages_, states_;
   std::vector<int32_t> page_references_, free_pages_, free_slots_;
-  int pages_max_ = 0;
+  std::vector<bool> resident_;  // pages that were written to, and not given back
+  int resident_pages_ = 0, pages_max_ = 0;
   int64_t state_floats_ = 0;
   std::vector<int64_t> state_offsets_;  // floats, -1 for attention layers
   std::vector<Sequence> sequences_;

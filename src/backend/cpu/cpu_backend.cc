@@ -53,6 +53,11 @@ void CpuBackend::upload(Buffer& buffer, int64_t offset_bytes, std::span<const st
   if (!from.empty()) std::memcpy(data(buffer) + offset_bytes, from.data(), from.size());
 }
 
+void CpuBackend::discard(Buffer& buffer, int64_t offset_bytes, int64_t bytes) {
+  CHECK(offset_bytes >= 0 && offset_bytes + bytes <= buffer.bytes());
+  static_cast<const CpuBuffer&>(buffer).discard(offset_bytes, bytes);
+}
+
 void CpuBackend::download(const Buffer& buffer, int64_t offset_bytes, std::span<std::byte> to) {
   CHECK(offset_bytes >= 0 && offset_bytes + static_cast<int64_t>(to.size()) <= buffer.bytes());
   if (!to.empty()) std::memcpy(to.data(), data(buffer) + offset_bytes, to.size());

@@ -19,6 +19,7 @@ class CpuBuffer final : public Buffer {
   explicit CpuBuffer(PageMemory memory) : memory_(std::move(memory)) {}
   [[nodiscard]] int64_t bytes() const override { return memory_.bytes(); }
   [[nodiscard]] std::byte* data() const { return memory_.data(); }
+  void discard(int64_t offset, int64_t bytes) const { memory_.discard(offset, bytes); }
 
  private:
   PageMemory memory_;
@@ -162,6 +163,7 @@ class CpuBackend final : public Backend {
   Result<std::unique_ptr<Buffer>> allocate(int64_t bytes) override;
   void upload(Buffer& buffer, int64_t offset_bytes, std::span<const std::byte> data) override;
   void download(const Buffer& buffer, int64_t offset_bytes, std::span<std::byte> data) override;
+  void discard(Buffer& buffer, int64_t offset_bytes, int64_t bytes) override;
   void copy(const Buffer& from, int64_t from_bytes, Buffer& to, int64_t to_bytes, int64_t bytes) override;
   Result<std::unique_ptr<Weight>> load(const WeightSource& source) override;
   [[nodiscard]] int64_t weight_bytes(const WeightSource& source) const override;
