@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 
+#include "cli/session_file.h"
 #include "model/kv_gate.h"
 
 namespace hearth::cli {
@@ -32,6 +33,10 @@ void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   app.add_option("--system", options.system, "The system prompt");
   app.add_option("--stop", options.stop, "A text that ends the answer; may be given several times")
       ->allow_extra_args(false);
+  app.add_option(
+      "--session", options.session,
+      "Go on with the conversation in this file, and save it there at the end: what was said and its state, sealed");
+  declare_swap_options(app, options.swap);
   app.add_option("--adapter", options.adapter_file, "Answer with this LoRA adapter (GGUF)");
   app.add_flag("--raw", options.raw, "No chat template: the model goes on from the prompt as it is");
   app.add_flag("--stats", options.stats, "Print speeds on stderr at the end");
@@ -41,34 +46,23 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   TRY(planned_kv_type(options.model.kv_type));  // before the model is loaded for nothing
   const int most = TRY(drafts_max(options.model));
   TRY(check(options.sampling));
+  if (!options.session.empty() && !options.adapter_file.empty())
+    return fail(Code::kInvalidArgument, "--session cannot be used with --adapter: its state is the model's alone");
   if (!options.adapter_file.empty()) options.model.adapters = {"adapter=" + options.adapter_file};
+  EngineOptions engine{.parallel = 1};
+  engine.state_cache = TRY(open_swap(options.swap));
   Model model = TRY(load(options.model));
   const Adapters adapters = TRY(load_adapters(options.model, model, false));
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
   std::optional<Model> draft = TRY(load_draft(options.model, model, false));
   auto governor = TRY(start_governor(options.power, options.model.n_threads, may_switch_precision(options.model)));
-  return Engine::create(std::move(model),
-                        {.parallel = 1,
-                         .kv_type = kv_type,
-                         .drafts_max = most,
-                         .may_switch_precision = may_switch_precision(options.model),
-                         .pacer = make_pacer(std::move(governor))},
-                        std::move(draft));
-}
-
-Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question) {
-  const TextSide& text = engine.model().text;
-  if (options.raw) return question;
-  if (!text.chat_template && !text.template_error) {
-    fmt::print(stderr,
-               "hearth: this model has no chat template (a base model); it goes on from the prompt as with --raw\n");
-    return question;
-  }
-  boost::json::array messages;
-  if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
-  messages.push_back({{"role", "user"}, {"content", question}});
-  return render_chat(text, messages);
+  set_state_options(engine, model, state_digest(options.model, model.checkpoint->path()));
+  engine.kv_type = kv_type;
+  engine.drafts_max = most;
+  engine.may_switch_precision = may_switch_precision(options.model);
+  engine.pacer = make_pacer(std::move(governor));
+  return Engine::create(std::move(model), engine, std::move(draft));
 }
 
 Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt,
@@ -78,6 +72,7 @@ Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::
                   .max_tokens = options.max_tokens,
                   .stop = options.stop,
                   .adapter = options.adapter};
+  request.tenant = kLocalTenant;
   const std::unique_ptr<Stream> stream = TRY(engine.submit(std::move(request)));
   constexpr std::chrono::milliseconds kLookAgain{50};
   Answer answer;

@@ -8,6 +8,7 @@
 
 #include "cli/model_options.h"
 #include "cli/power_options.h"
+#include "cli/state_options.h"
 #include "engine/engine.h"
 
 namespace hearth::cli {
@@ -21,6 +22,8 @@ struct AnswerOptions {
   std::string system;
   bool raw = false;  // the prompt as it is, without the model's template
   bool stats = false;
+  SwapOptions swap;
+  std::filesystem::path session;           // to go on with, and where it is saved; empty: none
   std::string adapter_file;                // a LoRA adapter to answer with
   std::shared_ptr<const Adapter> adapter;  // loaded from it by make_engine
 };
@@ -33,8 +36,6 @@ struct Answer {
 };
 
 Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options);
-// The rendered prompt of a single question: through the template, or as it is with --raw or for a base model.
-Result<std::string> first_prompt(const Engine& engine, const AnswerOptions& options, const std::string& question);
 // Generates until the end or until `interrupted` is set; `show` gets each piece of text as it appears.
 Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt,
                              const std::atomic<bool>& interrupted, const std::function<void(std::string_view)>& show);

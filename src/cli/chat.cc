@@ -23,7 +23,10 @@ constexpr std::string_view kHelp =
 
 class Chat {
  public:
-  Chat(Engine& engine, const AnswerOptions& options) : engine_(engine), options_(options) { reset(); }
+  Chat(Engine& engine, const AnswerOptions& options, SessionFile& session)
+      : engine_(engine), options_(options), session_(session), messages_(session.conversation.messages) {
+    if (messages_.empty()) reset();
+  }
 
   Result<void> run() {
     fmt::print(stderr, "{} is ready. /help shows what you can type.\n", short_name(options_.model));
@@ -33,7 +36,7 @@ class Chat {
       const Result<void> done = text->front() == '/' ? command(*text) : answer(*text);
       if (!done) fmt::print(stderr, "hearth: {}\n", done.error().message);
     }
-    return {};
+    return session_.save(engine_);
   }
 
  private:
@@ -138,20 +141,24 @@ class Chat {
 
   Engine& engine_;
   const AnswerOptions& options_;
-  boost::json::array messages_;
+  SessionFile& session_;
+  boost::json::array& messages_;  // the session's
   Usage usage_;
 };
 
 }  // namespace
 
-Result<void> chat(Engine& engine, const AnswerOptions& options) {
+Result<void> chat(Engine& engine, const AnswerOptions& options, SessionFile& session) {
   const TextSide& text = engine.model().text;
   if (!text.chat_template && !text.template_error)
     return fail(Code::kUnsupported,
                 "this model has no chat template (a base model); give a text to go on from: hearth run {} \"Once upon "
                 "a time\" --raw",
                 options.model.model);
-  return Chat(engine, options).run();
+  if (!session.conversation.text.empty())
+    return fail(Code::kInvalidArgument, "{}: was saved with --raw; go on with it and a prompt",
+                options.session.string());
+  return Chat(engine, options, session).run();
 }
 
 }  // namespace hearth::cli

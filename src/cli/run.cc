@@ -11,6 +11,7 @@
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/session_file.h"
 
 namespace hearth::cli {
 namespace {
@@ -55,9 +56,14 @@ Result<void> run(RunOptions& options) {
   if (interactive && options.answer.raw)
     return fail(Code::kInvalidArgument, "--raw needs a prompt; the chat uses the model's template");
   const std::unique_ptr<Engine> engine = TRY(make_engine(options.answer));
-  if (interactive) return chat(*engine, options.answer);
+  SessionFile session = TRY(SessionFile::open(*engine, options.answer.session));
+  if (interactive) return chat(*engine, options.answer, session);
 
-  const std::string text = TRY(first_prompt(*engine, options.answer, options.prompt));
+  const TextSide& side = engine->model().text;
+  if (!options.answer.raw && !side.chat_template && !side.template_error)
+    fmt::print(stderr,
+               "hearth: this model has no chat template (a base model); it goes on from the prompt as with --raw\n");
+  const std::string text = TRY(session.ask(side, options.prompt, options.answer.system, options.answer.raw));
   InterruptFlag interrupt;
   auto show = [&](std::string_view piece) {
     if (options.json) return;
@@ -70,7 +76,8 @@ Result<void> run(RunOptions& options) {
   else
     fmt::print("\n");
   if (options.answer.stats) fmt::print(stderr, "{}\n", stats_line(answer.usage));
-  return {};
+  session.answered(answer.text);
+  return session.save(*engine);
 }
 
 std::function<Result<void>()> declare(CLI::App& app) {
@@ -90,6 +97,7 @@ const Command kRun{"run", "answer a prompt, or chat",
                    "  hearth run default \"What is the capital of France?\"\n"
                    "  hearth run tiny                              # a chat; /help shows its commands\n"
                    "  hearth run default --temperature 0 < question.txt\n"
+                   "  hearth run default \"And its river?\" --session france.session   # goes on, and can go on again\n"
                    "  hearth run ./model.gguf \"Once upon a time\" --raw --max-tokens 64",
                    declare};
 
