@@ -26,6 +26,7 @@ struct ServeOptions {
   SecurityOptions security;
   serve::ServerOptions server;
   SwapOptions swap{.bytes = "1GiB", .folder = {}};
+  std::filesystem::path session_folder;
   std::string memory, log_form = "text";
   bool json = false;
   int drain_seconds = 30, body_megabytes = 4;
@@ -124,6 +125,8 @@ Result<void> run(ServeOptions& options) {
   options.server.log = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
 
   options.catalog.engine.state_cache = TRY(open_swap(options.swap));
+  if (!options.session_folder.empty())
+    options.server.sessions = serve::SessionPlace{options.session_folder, TRY(storage_key())};
   const auto governor =
       TRY(start_governor(options.power, options.catalog.model.n_threads, may_switch_precision(options.catalog.model)));
   options.catalog.engine.pacer = make_pacer(governor);
@@ -196,6 +199,9 @@ std::function<Result<void>()> declare(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(-1, 1 << 30));
   declare_swap_options(app, options->swap);
+  app.add_option(
+      "--session-folder", options->session_folder,
+      "Lets clients save conversations with their state in this folder, sealed, and load them (/v1/sessions)");
   app.add_option("--alias", options->catalog.aliases, "ALIAS=MODEL: another name of a model")->allow_extra_args(false);
   app.add_option("--drain", options->drain_seconds, "Seconds that running requests have when the server is ended")
       ->capture_default_str()

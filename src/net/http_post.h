@@ -10,8 +10,8 @@
 
 namespace hearth {
 
-// Blocks until the answer is there, at most `seconds_max`; no redirects, the answer's body is dropped. The status, whatever it
-// is; kIo if there is no answer. The process must ignore SIGPIPE.
-Result<int> http_post(const Url& url, const std::vector<std::string>& headers, std::string_view body, int seconds_max);
+// Blocks until the answer is there, at most `seconds_max`; no redirects. The status, whatever it is, and up to 64 MiB of the answer's body in `answer` if that is not null; kIo if there is no answer. The process must ignore SIGPIPE.
+Result<int> http_post(const Url& url, const std::vector<std::string>& headers, std::string_view body, int seconds_max,
+                      std::string* answer = nullptr);
 
 }  // namespace hearth

@@ -27,6 +27,8 @@ std::span<const Route* const> all_routes() {
       &kResponses,      &kTokenize,
       &kDetokenize,     &kPower,
       &kMemory,         &kSetMemory,
+      &kSaveSession,    &kLoadSession,
+      &kSessions,       &kDeleteSession,
   };
   return kRoutes;
 }

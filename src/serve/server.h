@@ -3,8 +3,10 @@
 
 #include <atomic>
 #include <boost/json/object.hpp>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/metrics.h"
@@ -15,6 +17,7 @@
 #include "serve/batch_runner.h"
 #include "serve/route.h"
 #include "serve/traces.h"
+#include "vault/key.h"
 
 namespace hearth::serve {
 
@@ -30,6 +33,12 @@ struct PullProgress {
 using ModelPuller = std::function<Result<void>(const std::string& name, const std::atomic<bool>& cancelled,
                                                const std::function<void(const PullProgress&)>& progress)>;
 
+// Where conversations are saved, and the key that seals them.
+struct SessionPlace {
+  std::filesystem::path folder;
+  Key key;
+};
+
 struct ServerOptions {
   HttpServerOptions http;
   AccessOptions access;
@@ -43,6 +52,7 @@ struct ServerOptions {
   // What the power governor does, as JSON and in figures; empty: there is none.
   std::function<boost::json::object()> power_state;
   std::function<void(Exposition&)> power_metrics;
+  std::optional<SessionPlace> sessions;  // empty: none are saved
   LogForm log_form = LogForm::kText;
   // Called on a worker for each request that was answered: a line without line end. Empty: none is written.
   std::function<void(std::string_view)> log;

@@ -6,7 +6,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from served import DATA, ENCODER, MODEL, STORED, URL
+from served import ADAPTER, DATA, ENCODER, MODEL, STORED, URL
 
 DOCUMENT = DATA.parent.parent / "docs" / "routes.md"
 
@@ -26,6 +26,10 @@ def answer_to(path, body):
     if status != 200:
         raise AssertionError(f"{path}: {status} {text}")
     return json.loads(text)
+
+
+def answer_to_get(path):
+    return json.loads(ask(path)[1])
 
 
 class Routes(unittest.TestCase):
@@ -78,6 +82,23 @@ class Routes(unittest.TestCase):
         self.assertNotEqual(answers[0]["usage"]["prompt_tokens"], without["usage"]["prompt_tokens"])
         with_own = {"model": STORED, "messages": messages, "stop": [], "max_tokens": 30, "temperature": 0}
         self.assertIn("e", answer_to("/v1/chat/completions", with_own)["choices"][0]["message"]["content"])
+
+    def test_conversations_are_saved_under_names_and_gone_on_with(self):
+        messages = [{"role": "user", "content": "Tell me of the sea. " * 12}, {"role": "assistant", "content": "It is wide."}]
+        said = {"model": MODEL, "messages": messages}
+        saved = answer_to("/v1/sessions/sea/save", said)
+        self.assertGreater(saved["tokens"], 60)
+        self.assertEqual([each["name"] for each in answer_to_get("/v1/sessions")["sessions"]], ["sea"])
+        loaded = answer_to("/v1/sessions/sea/load", {"model": MODEL})
+        self.assertEqual(loaded["messages"], messages)
+        asked = {"model": MODEL, "messages": [*messages, {"role": "user", "content": "How wide?"}], "max_tokens": 8, "temperature": 0}
+        usage = answer_to("/v1/chat/completions", asked)["usage"]
+        self.assertGreater(usage["prompt_tokens_details"]["cached_tokens"], saved["tokens"] - 4)
+        for path, body in (("no/load", {}), ("..%2Fsea/save", said), ("a%20b/save", said), ("x/save", {"prompt": "a", **said}), ("x/save", {})):
+            self.assertIn(ask("/v1/sessions/" + path, {"model": MODEL, **body})[0], (400, 404), path)
+        self.assertEqual(ask("/v1/sessions/sea/load", {"model": ADAPTER})[0], 400)
+        self.assertEqual(ask("/v1/sessions/sea", method="DELETE")[0], 200)
+        self.assertEqual(ask("/v1/sessions/sea", method="DELETE")[0], 404)
 
     def test_what_an_answer_took_until_its_client_went_is_counted(self):
         aborted = lambda: ask("/metrics")[1].partition(f'hearth_generations_total{{model="{MODEL}",finish="abort"}} ')[2].split("\n")[0]
