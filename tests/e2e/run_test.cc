@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "support/loaded_model.h"
 #include "support/program.h"
+#include "support/test_folder.h"
 
 namespace hearth {
 namespace {
@@ -31,6 +32,38 @@ TEST(Run, PromptFromAPipeAndJson) {
   EXPECT_EQ(answer.at("text").as_string(), " Paris.");
   EXPECT_EQ(answer.at("finish").as_string(), "length");
   EXPECT_EQ(answer.at("usage").at("completion_tokens").to_number<int>(), 2);
+}
+
+TEST(Run, ASessionGoesOnWithTheSameWordsAndIsRefusedWhereItDoesNotFit) {
+  const TestFolder folder;
+  const std::string file = folder.path() / "story.session";
+  const auto ask = [&](const std::string& text, const std::string& tokens, std::vector<std::string> more) {
+    std::vector<std::string> arguments{HEARTH_PROGRAM,  "run", model(),        text,   "--raw",
+                                       "--temperature", "0",   "--max-tokens", tokens, "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return test::run_program(arguments, {{"HEARTH_HOME", folder.path().string()}});
+  };
+  const std::string begin = "Once upon a time there was a lighthouse keeper who";
+  const std::string whole(parse_json(ask(begin, "24", {"--no-cache"}).out).value().at("text").as_string());
+  std::string said;
+  for (int part = 0; part < 2; ++part) {
+    const auto result =
+        ask(part == 0 ? begin : " ", part == 0 ? "12" : "4", {"--session", file, "--stats", "--no-cache"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    said = parse_json(result.out).value().at("text").as_string();
+    if (part == 0) {
+      EXPECT_TRUE(whole.starts_with(said)) << said;
+    } else {
+      EXPECT_EQ(result.err.find("(0 cached)"), std::string::npos) << "nothing of it runs again: " << result.err;
+    }
+  }
+  const auto other_type = ask("x", "1", {"--session", file, "--kv-type", "i8", "--no-cache"});
+  EXPECT_NE(other_type.exit_code, 0);
+  EXPECT_NE(other_type.err.find("--kv-type f16"), std::string::npos) << other_type.err;
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
+  const auto cut = ask("x", "1", {"--session", file, "--no-cache"});
+  EXPECT_NE(cut.exit_code, 0);
+  EXPECT_NE(cut.err.find("cut short"), std::string::npos) << cut.err;
 }
 
 TEST(Run, SameSeedSameAnswerWhateverTheThreads) {
