@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "base/process_memory.h"
+
 namespace hearth {
 namespace {
 
@@ -134,6 +136,26 @@ TEST_P(SequenceTest, FullCacheAndTooManySequencesAreErrorsWithNumbers) {
   EXPECT_EQ(store_->free_pages(), 14) << "nothing is taken when not all fits";
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(store_->open());
   EXPECT_EQ(store_->open().error().code, Code::kBusy);
+}
+
+TEST(SequencePages, WhatIsOverALimitIsNotTakenAndItsMemoryGoesBack) {
+  DecoderConfig large = config();
+  large.layers.front() = {.mixer = Mixer::kAttention, .n_heads = 16, .n_kv_heads = 16, .head_dim = 128};
+  const auto backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
+  const auto store =
+      SequenceStore::create(*backend, large, {.positions_max = 128 * kKvPagePositions, .sequences_max = 2}).value();
+  const SequenceId a = store->open_for_import(128 * kKvPagePositions).value();
+  const StateBytes state = store->bytes(a);
+  ASSERT_TRUE(state.write(24, std::vector<std::byte>(state.size() - 24, std::byte{1})));
+  const uint64_t before = resident_bytes();
+  store->release(a);
+  store->limit_pages(4);
+  EXPECT_LT(resident_bytes() + 25'000'000, before);
+  EXPECT_EQ(store->free_pages(), 4);
+  EXPECT_FALSE(store->open_for_import(5 * kKvPagePositions));
+  EXPECT_TRUE(store->open_for_import(4 * kKvPagePositions));
+  store->limit_pages(1 << 20);
+  EXPECT_TRUE(store->open_for_import(100 * kKvPagePositions));
 }
 
 INSTANTIATE_TEST_SUITE_P(KvTypes, SequenceTest, testing::ValuesIn(kAllKvTypes),
