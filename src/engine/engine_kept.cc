@@ -88,14 +88,16 @@ void Engine::keep_or_release(Active& active) {
   keep(active);
 }
 
-// When less than a quarter of the pages is free, or on disk as well: what was used least recently is written, so that its pages can be
-// taken at once. Not before, for flash memory wears.
+// When fewer pages are free, or on disk as well, than a context takes (but half of all where there are few, a quarter where there are many):
+// what was used least recently is written, so that its pages can be taken at once. Not before, for flash memory wears.
 void Engine::write_behind() {
   if (!options_.state_cache) return;
   constexpr size_t kAhead = 2;
+  const int all = store_->pages_max();
+  const int wanted = std::max(all / 4, std::min(all / 2, SequenceStore::pages_for(model_.decoder->context())));
   int ready = store_->free_pages();
   for (Kept& kept : kept_) {
-    if (ready >= store_->pages_max() / 4 || written_.size() >= kAhead) return;
+    if (ready >= wanted || written_.size() >= kAhead) return;
     if (kept.arriving) continue;
     if (worth_saving(kept)) {
       const auto snapshot = store_->fork(kept.sequence);  // who goes on from it meanwhile writes to pages of its own
