@@ -38,6 +38,8 @@ class Weight {
   // and holds from the next operation on.
   [[nodiscard]] virtual bool has_low() const = 0;
   virtual void read_low(bool on) = 0;
+  // One of the slices of a weight that was loaded from panels lies here from the next operation on: the same bytes, aligned as they were.
+  virtual void place(int slice, std::span<const std::byte> panels) = 0;
 };
 
 // A matrix as it lies in a model file: `rows` rows of row_bytes(type, cols) bytes, in each of `slices` slices.
@@ -121,6 +123,16 @@ struct FeedForwardParams {
   GluKind glu = GluKind::kSilu;
 };
 
+// Experts that are not all in memory. For each layer request(), once rows were routed, then ready() until it gives none.
+class ExpertSource {
+ public:
+  virtual ~ExpertSource() = default;
+  // Expert i of the layer is needed for rows_of[i] of so many rows.
+  virtual void request(int layer, int rows, std::span<const int> rows_of) = 0;
+  // Of those needed some that are in memory until the next call, where their weights were placed; each comes once. Waits for one.
+  virtual std::span<const int> ready() = 0;
+};
+
 struct ExpertParams {
   const Weight* router = nullptr;  // [n_experts][d_model]
   FeedForwardParams experts;       // n_experts slices each
@@ -128,6 +140,8 @@ struct ExpertParams {
   bool softmax_before_top_k = true;  // probabilities over all experts; else over the chosen ones only
   bool normalise = true;             // the chosen experts' weights add up to 1
   float scale = 1.0f;
+  ExpertSource* source = nullptr;  // null: all are in memory
+  int layer = 0;                   // as the source counts them
 };
 
 // What happens to queries and keys before attention: rms_norm of each head, then its first `rope_dims` rotated.

@@ -121,10 +121,10 @@ Result<Model> load_path(const ModelOptions& options, const Store& store, const s
                                 .n_threads = n_threads,
                                 .progress = progress("importing " + label + " (once)")},
                                bound));
-  if (model.weights)
+  if (model.weights && model.weights->plan().read_bytes > 0)
     fmt::print(stderr, "hearth: {} of memory: of {} of weights {} are read from disk for every token\n",
                human_bytes(bound.bytes), human_bytes(static_cast<uint64_t>(model.decoder->weight_bytes())),
-               human_bytes(model.fit->weights.read_bytes));
+               human_bytes(model.weights->plan().read_bytes));
   return model;
 }
 

@@ -15,6 +15,10 @@ constexpr int kLogitRows = 4;
 constexpr int kAdapterRows = 64;
 }  // namespace
 
+Decoder::~Decoder() {
+  if (weights_) weights_->detach();
+}
+
 Result<void> Decoder::allocate_scratch(int rows_max, int adapter_rank_max) {
   int64_t ffn = 0, q = 0, kv = 0, mix = 0;
   const int64_t d = config_.d_model;
@@ -172,7 +176,9 @@ void Decoder::feed_forward(const Layer& layer, int index, const Batch& batch) {
                              .n_used = config_.n_experts_used,
                              .softmax_before_top_k = config_.softmax_before_top_k,
                              .normalise = config_.normalise_expert_weights,
-                             .scale = config_.expert_scale},
+                             .scale = config_.expert_scale,
+                             .source = weights_ ? weights_->experts() : nullptr,
+                             .layer = first_layer_ + index},
                             x, config_.residual_scale);
   const bool direct = !layer.post_ffn_norm && config_.residual_scale == 1.0f;
   const Rows out = direct ? x : rows(areas_.h, config_.d_model);

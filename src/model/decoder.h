@@ -64,9 +64,12 @@ class Decoder {
   // matrices are used where they lie. Errors name the tensor, with both shapes.
   static Result<std::unique_ptr<Decoder>> load(const Checkpoint& checkpoint, Backend& backend,
                                                const DecoderOptions& options);
+  ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
 
-  // Has the matrices of a whole model, loaded from this pack, where `weights` has them, or where they are mapped (null).
-  Result<void> place_weights(const Checkpoint& pack, WeightStream* weights);
+  // Has the matrices of a whole model, loaded from this pack, placed by `weights` from now on.
+  Result<void> attach_weights(const Checkpoint& pack, WeightStream& weights);
 
   // The same checks; what would be laid out, in the order of the layers, instead.
   static Result<std::vector<PlannedTensor>> plan(const Checkpoint& checkpoint, Backend& backend);

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "base/checked.h"
@@ -41,6 +42,7 @@ class DecoderLoader {
     TRY(check(config));
     TRY(take_range(config));
     std::unique_ptr<Decoder> decoder(new Decoder(backend_, std::move(config)));
+    decoder->weights_ = options_.weights;
     if (!plan_) {
       TRY(set_context(*decoder));
       for (const RopeConfig& rope : decoder->config_.ropes) decoder->ropes_.emplace_back(rope, decoder->context_);
@@ -52,7 +54,6 @@ class DecoderLoader {
     for (int i = 0; i < c.n_layers(); ++i) decoder->layers_.push_back(TRY(layer(c, i)));
     TRY(all_used());
     decoder->weight_bytes_ = weight_bytes_;
-    decoder->weights_ = options_.weights;
     decoder->first_layer_ = first_layer_;
     for (int unit = 0; unit < decoder->n_units(); ++unit)
       decoder->each_matrix(unit, [&](const Weight& weight) { decoder->has_low_planes_ |= weight.has_low(); });
@@ -188,12 +189,11 @@ class DecoderLoader {
                         .data = tensor->panels,
                         .panels = !tensor->panels.empty(),
                         .consumed = {}};
-    if (options_.weights)
-      for (auto& panels : source.data) panels = options_.weights->place(panels);
     const size_t bytes = tensor->data.size() / static_cast<size_t>(slices);
     for (size_t i = 0; !source.panels && i < static_cast<size_t>(slices); ++i)
       source.data.push_back(tensor->data.subspan(i * bytes, bytes));
     Matrix weight = TRY(lay_out(gguf_name, *tensor, std::move(source)));
+    if (options_.weights && weight) options_.weights->attach(*weight, tensor->panels);
     loaded(*tensor);
     return weight;
   }
@@ -432,14 +432,14 @@ Result<std::unique_ptr<Decoder>> Decoder::load(const Checkpoint& checkpoint, Bac
   return DecoderLoader(checkpoint, *family, backend, options, nullptr).load();
 }
 
-Result<void> Decoder::place_weights(const Checkpoint& pack, WeightStream* weights) {
-  CHECK(first_layer_ == 0 && embedding_);
+Result<void> Decoder::attach_weights(const Checkpoint& pack, WeightStream& weights) {
+  CHECK(first_layer_ == 0 && embedding_ && !weights_);
   const auto fresh =
-      TRY(load(pack, backend_, {.context = context_, .rows_max = 1, .progress = {}, .weights = weights}));
+      TRY(load(pack, backend_, {.context = context_, .rows_max = 1, .progress = {}, .weights = &weights}));
   layers_ = std::move(fresh->layers_);
   embedding_ = std::move(fresh->embedding_);
   head_ = std::move(fresh->head_);
-  weights_ = weights;
+  weights_ = std::exchange(fresh->weights_, nullptr);
   for (int unit = 0; unit < n_units(); ++unit) set_bits(unit, bits_[static_cast<size_t>(unit)]);
   return {};
 }

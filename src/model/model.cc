@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <limits>
 #include <optional>
 #include <thread>
 
@@ -72,13 +73,17 @@ Result<void> fit(Model& model, const MemoryBound& bound, DecoderOptions& options
   MemoryWish wish = bound.wish;
   wish.context = TRY(plan_memory(*model.checkpoint, *model.backend, options.context, KvType::kF16)).context;
   model.fit = TRY(fit_memory(needs, wish, bound.bytes));
-  if (model.fit->weights.read_bytes == 0) return {};
-  if (!model.checkpoint->packed())
+  const StreamPlan& weights = model.fit->weights;
+  if (!model.checkpoint->packed()) {
+    if (weights.read_bytes == 0) return {};
     return fail(Code::kLimit,
                 "weights that do not fit into {} MiB are read from a pack, and none could be kept (--no-cache, or a "
                 "disk that is full)",
                 bound.bytes >> 20);
-  model.weights = TRY(WeightStream::create(*model.checkpoint, *model.backend, model.fit->weights.resident_bytes));
+  }
+  // Also where all fits: the bound may become less.
+  constexpr uint64_t kAll = std::numeric_limits<uint64_t>::max();
+  model.weights = TRY(WeightStream::create(*model.checkpoint, weights.read_bytes == 0 ? kAll : weights.resident_bytes));
   options.weights = model.weights.get();
   return {};
 }
@@ -146,17 +151,15 @@ Result<void> bound_weights(Model& model, uint64_t bytes_max) {
     if (bytes_max >= static_cast<uint64_t>(model.decoder->weight_bytes())) return {};
     return fail(Code::kUnsupported, "weights are laid out in memory, and there is no pack to read them from");
   }
-  const bool all = TRY(WeightStream::plan(*model.checkpoint, *model.backend, bytes_max)).read_bytes == 0;
-  if (all && !model.weights) return {};
-  TRY(model.decoder->place_weights(*model.checkpoint, nullptr));
-  model.weights.reset();
-  model.checkpoint->release_read();
-  if (all) return {};
-  auto stream = TRY(WeightStream::create(*model.checkpoint, *model.backend, bytes_max));
-  TRY(model.decoder->place_weights(*model.checkpoint, stream.get()));
-  model.weights = std::move(stream);
-  model.checkpoint->release_read();
-  return {};
+  const StreamPlan plan = TRY(WeightStream::plan(*model.checkpoint, *model.backend, bytes_max));
+  if (!model.weights) {
+    if (plan.read_bytes == 0) return {};
+    constexpr uint64_t kAll = std::numeric_limits<uint64_t>::max();
+    auto stream = TRY(WeightStream::create(*model.checkpoint, kAll));
+    TRY(model.decoder->attach_weights(*model.checkpoint, *stream));
+    model.weights = std::move(stream);
+  }
+  return model.weights->set_bytes_max(bytes_max);
 }
 
 Result<std::string> render_chat(const TextSide& text, const boost::json::array& messages, ChatTemplateOptions options) {

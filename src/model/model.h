@@ -28,7 +28,7 @@ struct Model {
   std::unique_ptr<Checkpoint> checkpoint;
   TextSide text;
   std::shared_ptr<Backend> backend;       // of a draft model, the same as that of the model it drafts for
-  std::unique_ptr<WeightStream> weights;  // null: all of them stay in memory
+  std::unique_ptr<WeightStream> weights;  // null: there is no bound, or no pack
   std::unique_ptr<Decoder> decoder;
   std::optional<MemoryFit> fit;  // to a bound, where one was given
 };
@@ -38,8 +38,8 @@ struct MemoryBound {
   MemoryWish wish;     // its context is that of the decoder's options
 };
 // Another bound for the weights of a model that is loaded: what does not fit is streamed from now on, what fits again stays. Its decoder
-// remains the same object, with its precision; nobody may run it meanwhile. An error leaves the model as it was if the bound is too
-// small (kLimit) or there is no pack to read from (kUnsupported); if the pack cannot be read, all weights are mapped.
+// remains the same object, with its precision; nobody may run it meanwhile. kLimit, if the bound is too small, and kUnsupported, if there
+// is no pack to read from, leave all as it was.
 Result<void> bound_weights(Model& model, uint64_t bytes_max);
 // Where a model is kept once it was laid out (pack.h), so that the next time it is only mapped.
 struct PackOptions {

@@ -19,6 +19,12 @@ void CpuWeight::own(PageMemory memory) {
   for (int i = 0; i < slices_; ++i) panels_.push_back(memory_.data() + i * slice_bytes());
 }
 
+void CpuWeight::place(int slice, std::span<const std::byte> panels) {
+  CHECK(memory_.bytes() == 0 && panels.size() == static_cast<size_t>(slice_bytes()) &&
+        reinterpret_cast<uintptr_t>(panels.data()) % kPanelAlignment == 0);
+  panels_[static_cast<size_t>(slice)] = panels.data();
+}
+
 Result<void> CpuWeight::refer(std::span<const std::span<const std::byte>> panels) {
   for (const auto& slice : panels) {
     if (slice.size() != static_cast<size_t>(slice_bytes()) ||

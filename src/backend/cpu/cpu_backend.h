@@ -41,6 +41,7 @@ class CpuWeight final : public Weight {
   [[nodiscard]] int64_t bytes() const override { return slices_ * slice_bytes(); }
   [[nodiscard]] bool has_low() const override { return type_->panel.has_low; }
   void read_low(bool on) override { format_ = on ? type_->panel : type_->panel.high(); }
+  void place(int slice, std::span<const std::byte> panels) override;
   [[nodiscard]] const PanelFormat& format() const { return format_; }
   [[nodiscard]] int64_t n_panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   [[nodiscard]] int64_t panel_bytes() const { return format_.panel_bytes(cols_); }
@@ -204,6 +205,9 @@ class CpuBackend final : public Backend {
                    int64_t end, int thread);
   Operand hidden_rows(int m, const CpuWeight& down);
   Operand gather_by_expert(const Operand& all, bool wants_floats);
+  // The products of some experts with their rows, which lie sorted by expert.
+  void multiply_experts(std::span<const int> experts, const Operand& inputs, const Operand& hidden,
+                        const FeedForwardParams& weights, float* results);
   void multiply_panels(const Operand& in, const CpuWeight& weight, int slice, int64_t panel_begin, int64_t panel_end,
                        float* out, int64_t out_stride, const Epilogue& epilogue, int thread);
   void place_heads(Rows rows, int r, const Buffer* norm, const HeadParams& heads, int head_dim) const;

@@ -1,5 +1,5 @@
-// Mixtures of experts on the CPU: rows sorted by expert, each chosen expert's matrices read once per step, all experts together
-// in one loop for what goes in and one for what comes out.
+// Mixtures of experts on the CPU: rows sorted by expert, each chosen expert's matrices read once per step, all experts that are in
+// memory together in one loop for what goes in and one for what comes out.
 #include "backend/cpu/cpu_experts.h"
 
 #include <algorithm>
@@ -72,6 +72,25 @@ Operand CpuBackend::gather_by_expert(const Operand& all, bool wants_floats) {
   return out;
 }
 
+void CpuBackend::multiply_experts(std::span<const int> experts, const Operand& inputs, const Operand& hidden,
+                                  const FeedForwardParams& weights, float* results) {
+  ExpertScratch& s = *expert_scratch_;
+  const auto *gate = static_cast<const CpuWeight*>(weights.gate), *up = static_cast<const CpuWeight*>(weights.up),
+             *down = static_cast<const CpuWeight*>(weights.down);
+  const int64_t d = down->rows();
+  s.operands.clear(), s.gated.clear(), s.down.clear();
+  s.operands.reserve(2 * s.rows_of.size());  // the products point at them
+  for (const int expert : experts) {
+    const int begin = s.first[static_cast<size_t>(expert)], m = s.rows_of[static_cast<size_t>(expert)];
+    const Operand& expert_in = s.operands.emplace_back(inputs.rows(begin, m));
+    const Operand& expert_hidden = s.operands.emplace_back(hidden.rows(begin, m));
+    s.gated.push_back({&expert_in, gate, up, expert, const_cast<float*>(expert_hidden.x), expert_hidden.codes});
+    s.down.push_back({&expert_hidden, down, expert, results + begin * d, d, {}});
+  }
+  multiply_gated(s.gated, activation_of(weights.glu));
+  multiply(s.down);
+}
+
 void CpuBackend::experts(const LinearInput& in, const ExpertParams& params, Rows x, float scale) {
   ExpertScratch& s = *expert_scratch_;
   const auto *gate = static_cast<const CpuWeight*>(params.experts.gate),
@@ -88,23 +107,24 @@ void CpuBackend::experts(const LinearInput& in, const ExpertParams& params, Rows
   s.choices.clear();
   for (int r = 0; r < in.x.n; ++r) choose(logits + int64_t{r} * n_experts, n_experts, r, params, s);
   sort_by_expert(n_experts, s);
+  s.needed.clear(), s.rows_of.clear();
+  for (int expert = 0; expert < n_experts; ++expert) {
+    const auto index = static_cast<size_t>(expert);
+    s.rows_of.push_back(s.first[index + 1] - s.first[index]);
+    if (s.rows_of.back() > 0) s.needed.push_back(expert);
+  }
+  if (params.source) params.source->request(params.layer, in.x.n, s.rows_of);
 
   const Operand inputs = gather_by_expert(operand, experts_float);
   const Operand hidden = hidden_rows(inputs.m, *down);
   const int64_t d = down->rows();
   float* results = s.results.at_least(inputs.m * d);
-  s.operands.clear(), s.gated.clear(), s.down.clear();
-  s.operands.reserve(2 * static_cast<size_t>(n_experts));  // the products point at them
-  for (int expert = 0; expert < n_experts; ++expert) {
-    const int begin = s.first[static_cast<size_t>(expert)], m = s.first[static_cast<size_t>(expert) + 1] - begin;
-    if (m == 0) continue;
-    const Operand& expert_in = s.operands.emplace_back(inputs.rows(begin, m));
-    const Operand& expert_hidden = s.operands.emplace_back(hidden.rows(begin, m));
-    s.gated.push_back({&expert_in, gate, up, expert, const_cast<float*>(expert_hidden.x), expert_hidden.codes});
-    s.down.push_back({&expert_hidden, down, expert, results + begin * d, d, {}});
+  if (params.source) {
+    for (auto some = params.source->ready(); !some.empty(); some = params.source->ready())
+      multiply_experts(some, inputs, hidden, params.experts, results);
+  } else {
+    multiply_experts(s.needed, inputs, hidden, params.experts, results);
   }
-  multiply_gated(s.gated, activation_of(params.experts.glu));
-  multiply(s.down);
   reserve(thread_floats_, d);
   for_rows(x.n, params.n_used * d / 2, [&](int r, int thread) {
     float* sum = thread_floats_[static_cast<size_t>(thread)].at_least(d);

@@ -21,6 +21,8 @@ struct ExpertScratch {
   std::vector<Choice> choices;    // [row][rank]
   std::vector<int> place;         // of each choice among the rows sorted by expert
   std::vector<int> first;         // of each expert's rows among those, and one more for the end
+  std::vector<int> rows_of;       // how many each has
+  std::vector<int> needed;        // experts that have any
   std::vector<Operand> operands;  // of each expert that was chosen: its rows, then its hidden rows
   std::vector<GatedProduct> gated;
   std::vector<Product> down;
