@@ -6,7 +6,11 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <random>
 
+#include "base/process_memory.h"
+#include "model/gguf.h"
+#include "model/gguf_writer.h"
 #include "model/golden_models.h"
 #include "model/model.h"
 #include "support/test_folder.h"
@@ -199,6 +203,51 @@ TEST_F(Packs, GiveTheSameLogitsWhileTheBudgetChanges) {
     EXPECT_EQ(refused.error().code, Code::kLimit);
     EXPECT_EQ(logits(pack, stream.get()), expected) << "a bound that cannot be held changes nothing";
   });
+}
+
+// A mixture of 48 MiB of experts beside 4 MiB: what a lower bound takes away must go back to the system, not into a pool.
+TEST_F(Packs, GiveMemoryBackWhenTheBudgetShrinks) {
+  const Checkpoint tiny = open_checkpoint(kGoldenFolder / "qwen3-moe/model.gguf").value();
+  GgufWriter settings;
+  for (const MetadataEntry& entry : tiny.metadata().entries())
+    if (entry.key == "qwen3moe.embedding_length")
+      settings.set(entry.key, uint32_t{256});
+    else if (entry.key == "qwen3moe.expert_feed_forward_length")
+      settings.set(entry.key, uint32_t{1024});
+    else if (entry.key == "qwen3moe.expert_count")
+      settings.set(entry.key, uint32_t{8});
+    else
+      settings.set(entry.key, entry.value);
+  const auto bytes = settings.bytes();
+  Checkpoint::Parts parts;
+  parts.metadata = parse_gguf(bytes).value().metadata;
+  std::vector<float> noise(8 * 256 * 1024);
+  std::mt19937 random(1);
+  for (float& value : noise) value = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
+  for (TensorRef tensor : tiny.tensors()) {
+    for (uint64_t& side : tensor.shape) side = side == 32 ? 256 : side == 16 && tensor.n_dims == 3 ? 1024 : side;
+    if (tensor.n_dims == 3) tensor.shape[2] = 8;
+    if (tensor.name.contains("ffn_gate_inp")) tensor.shape[1] = 8;
+    if (tensor.name.contains("attn_output")) tensor.shape[0] = 32;
+    if (tensor.name.contains("attn_q.")) tensor.shape[1] = 32;
+    tensor.type = Type::kF32;
+    tensor.data = std::as_bytes(std::span(noise)).first(tensor_bytes(tensor).value());
+    parts.tensors.push_back(std::move(tensor));
+  }
+  ASSERT_EQ(message(write_pack(Checkpoint::create("large", std::move(parts)).value(), path_, 1)), "");
+  const Checkpoint pack = open_checkpoint(path_).value();
+  const uint64_t all = WeightStream::plan(pack, *backend_, 1 << 30)->resident_bytes;
+  const auto stream = WeightStream::create(pack, all - (4 << 20)).value();
+  EXPECT_EQ(logits(pack, stream.get(), {.rows = 4}), logits(pack, nullptr, {.rows = 4}));
+  const uint64_t many = stream->plan().expert_slots;
+  for (int cycle = 0; cycle < 3; ++cycle) {
+    ASSERT_EQ(message(stream->set_bytes_max(all - (4 << 20))), "");
+    (void)logits(pack, stream.get(), {.rows = 4});
+    const uint64_t before = resident_bytes();
+    ASSERT_EQ(message(stream->set_bytes_max(12 << 20)), "");
+    EXPECT_LT(stream->plan().expert_slots, many);
+    EXPECT_LT(resident_bytes() + (12 << 20), before);
+  }
 }
 
 // Both planes of nested experts lie in their slot, read or not.
