@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A model larger than its memory: time for a token, against what the disk allows and against llama.cpp under the same limit.
 
-  larger_than_memory.py MODEL.gguf [--share 0.5] [--gen 32] [--repeat 3]
+  larger_than_memory.py MODEL.gguf [--share 0.5 | --memory 260M] [--gen 32] [--repeat 3]
 
 Each run begins with an empty page cache and in a memory control group (version 1 or 2, as root) of the bound and 32 MiB. `--share` of
 the weights fits beside everything else. Printed, as JSON lines and one table: tokens per second, bytes read for a token, the disk's rate for
@@ -84,6 +84,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--share", type=float, default=0.5, help="of the weights that fits (default: 0.5)")
+    parser.add_argument("--memory", help="the bound itself, instead of a share")
     parser.add_argument("--gen", type=int, default=32)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--hearth", type=pathlib.Path, default=HERE.parent.parent / "build/release/hearth")
@@ -95,8 +96,9 @@ def main():
     plan = [args.hearth, "plan", args.model, *context, "--json", "--memory"]
     ample = json.loads(subprocess.run([*plan, "64G"], capture_output=True, text=True, check=True).stdout)
     weights = ample["weight_bytes"]
-    memory = ample["plan"]["total_bytes"] - int(weights * (1 - args.share))
-    fit = json.loads(subprocess.run([*plan, str(memory)], capture_output=True, text=True, check=True).stdout)["plan"]
+    wanted = args.memory or str(ample["plan"]["total_bytes"] - int(weights * (1 - args.share)))
+    fitted = json.loads(subprocess.run([*plan, wanted], capture_output=True, text=True, check=True).stdout)
+    memory, fit = fitted["memory_bytes"], fitted["plan"]
     llama = PEERS / "llama.cpp/build/bin/llama-bench"
     ours, theirs, rates, same = [], [], [], True
     for _ in range(args.repeat):

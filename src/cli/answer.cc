@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 
+#include "cli/output.h"
 #include "cli/session_file.h"
 #include "model/kv_gate.h"
 
@@ -89,17 +90,23 @@ Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::
   }
 }
 
-std::string stats_line(const Usage& usage) {
+std::string stats_line(const Usage& usage, const EngineStats& stats) {
   const int ran = usage.prompt_tokens - usage.cached_tokens;
   auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
   return fmt::format(
-      "prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}",
+      "prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}{}{}",
       usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds), usage.completion_tokens,
       rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds), std::max(usage.joules, 0.0),
       joules_source(usage),
       usage.drafted_tokens == 0
           ? ""
-          : fmt::format("; {} of {} guessed tokens came true", usage.accepted_tokens, usage.drafted_tokens));
+          : fmt::format("; {} of {} guessed tokens came true", usage.accepted_tokens, usage.drafted_tokens),
+      stats.weight_read_bytes == 0
+          ? ""
+          : fmt::format("; {} of weights read from disk so far", human_bytes(stats.weight_read_bytes)),
+      stats.expert_misses == 0 ? ""
+                               : fmt::format(", {} of {} times an expert was in memory", stats.expert_hits,
+                                             stats.expert_hits + stats.expert_misses));
 }
 
 }  // namespace hearth::cli

@@ -40,6 +40,6 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options);
 Result<Answer> answer_prompt(Engine& engine, const AnswerOptions& options, std::string_view prompt,
                              const std::atomic<bool>& interrupted, const std::function<void(std::string_view)>& show);
 // "prompt 12 tokens, 240.1 tokens/s; answer 30 tokens, 88.0 tokens/s"
-std::string stats_line(const Usage& usage);
+std::string stats_line(const Usage& usage, const EngineStats& stats);
 
 }  // namespace hearth::cli

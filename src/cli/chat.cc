@@ -93,7 +93,7 @@ class Chat {
     std::fflush(stdout);
     if (answer.finish == Finish::kContext)
       fmt::print(stderr, "(the context is full: /reset, or start with a larger --context)\n");
-    if (options_.stats) fmt::print(stderr, "{}\n", stats_line(answer.usage));
+    if (options_.stats) fmt::print(stderr, "{}\n", stats_line(answer.usage, engine_.stats()));
     messages_.push_back({{"role", "assistant"}, {"content", answer.text}});
     usage_ = answer.usage;
     return {};
@@ -107,7 +107,7 @@ class Chat {
     else if (word == "/reset")
       reset();
     else if (word == "/stats")
-      fmt::print(stderr, "{}\n", stats_line(usage_));
+      fmt::print(stderr, "{}\n", stats_line(usage_, engine_.stats()));
     else if (word == "/save")
       return save(argument);
     else if (word == "/load")

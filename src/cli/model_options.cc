@@ -4,6 +4,7 @@
 #include <charconv>
 #include <chrono>
 
+#include "base/process_memory.h"
 #include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/settings.h"
@@ -84,6 +85,19 @@ Result<std::vector<KvType>> kv_types_for(const ModelOptions& options) {
   return std::vector{TRY(parse_kv_type(options.kv_type))};
 }
 
+Result<uint64_t> draft_memory(const ModelOptions& options) {
+  if (options.draft.empty()) return 0;
+  const std::filesystem::path path = TRY(model_path(TRY(open_store()), options.draft));
+  const Checkpoint checkpoint = TRY(open_checkpoint(path));
+  const std::unique_ptr<Backend> backend = TRY(make_backend(options));
+  const MemoryPlan plan = TRY(plan_memory(checkpoint, *backend, options.context, KvType::kF16));
+  const uint64_t before = resident_bytes();
+  const TextSide text = TRY(load_text(checkpoint));
+  const uint64_t text_bytes = resident_bytes() - std::min(before, resident_bytes());
+  constexpr uint64_t kScratchBytes = 16 << 20;  // of its steps
+  return plan.weight_bytes + plan.kv_bytes + text_bytes + kScratchBytes;
+}
+
 namespace {
 
 // A progress line, made when its work begins, for it tells speed and time from then on.
@@ -103,14 +117,24 @@ std::function<void(uint64_t, uint64_t)> progress(std::string label) {
 // Room is made for adapters up to this rank where there are any; usual ones have 8 to 64.
 constexpr int kAdapterRankMax = 256;
 
+// The bound of a model's own memory: what the draft model takes is set aside.
+Result<uint64_t> bound_bytes(const ModelOptions& options) {
+  uint64_t bytes = options.memory_bytes;
+  if (!options.memory.empty()) bytes = TRY(parse_size("--memory", options.memory));
+  if (bytes == 0) return 0;
+  const uint64_t draft = TRY(draft_memory(options));
+  if (bytes > draft) return bytes - draft;
+  return fail(Code::kLimit, "{} of memory are too few: the draft model alone takes {}; leave --draft out",
+              human_bytes(bytes), human_bytes(draft));
+}
+
 Result<Model> load_path(const ModelOptions& options, const Store& store, const std::filesystem::path& path,
                         const std::string& label, std::shared_ptr<Backend> backend = nullptr) {
   const int n_threads = options.n_threads > 0 ? options.n_threads : TRY(thread_count_from_environment());
   if (!backend) backend = TRY(make_backend(options));
   const auto cache = options.no_cache ? std::nullopt : open_cache(store);
-  MemoryBound bound{
-      .bytes = options.memory.empty() ? options.memory_bytes : TRY(parse_size("--memory", options.memory)),
-      .wish = {.context = 0, .parallel = options.parallel, .kv_types = TRY(kv_types_for(options))}};
+  MemoryBound bound{.bytes = TRY(bound_bytes(options)),
+                    .wish = {.context = 0, .parallel = options.parallel, .kv_types = TRY(kv_types_for(options))}};
   Model model = TRY(load_model(path, std::move(backend),
                                {.context = options.context,
                                 .rows_max = 0,
@@ -144,6 +168,8 @@ Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model
   own.context = model.decoder->context();
   own.adapters.clear();
   own.precision = "8";
+  own.memory.clear();  // it was set aside
+  own.draft.clear();
   auto draft = load_path(own, store, path, path.filename().string(), model.backend);
   if (!draft) return within("--draft", draft.error());
   const auto fits = DraftModel::check_fits(*draft, model);

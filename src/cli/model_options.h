@@ -34,6 +34,8 @@ struct ModelOptions {
 // Declares --threads, --context, --kv-type, --kv-gate, --precision, --backend and --no-cache; MODEL itself is each command's.
 void declare_model_options(CLI::App& app, ModelOptions& options);
 
+// What the model of --draft takes, all of it staying in memory: it guesses only where that is faster than the model. 0: there is none.
+Result<uint64_t> draft_memory(const ModelOptions& options);
 // Declares --memory, for commands that have one model.
 void declare_memory_option(CLI::App& app, ModelOptions& options);
 

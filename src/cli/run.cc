@@ -75,7 +75,7 @@ Result<void> run(RunOptions& options) {
     print_json(answer, options.answer.model.model);
   else
     fmt::print("\n");
-  if (options.answer.stats) fmt::print(stderr, "{}\n", stats_line(answer.usage));
+  if (options.answer.stats) fmt::print(stderr, "{}\n", stats_line(answer.usage, engine->stats()));
   session.answered(answer.text);
   return session.save(*engine);
 }

@@ -123,6 +123,10 @@ EngineStats Engine::stats() const {
   const std::scoped_lock lock(mutex_);
   EngineStats stats = stats_;
   stats.waiting = static_cast<int>(queue_.size());
+  if (const WeightStream* weights = model_.weights.get()) {
+    stats.weight_read_bytes = weights->read_bytes();
+    stats.expert_hits = weights->expert_hits(), stats.expert_misses = weights->expert_misses();
+  }
   return stats;
 }
 
@@ -176,7 +180,8 @@ void Engine::publish_stats(double step_seconds) {
   stats_.kv_position_bytes = store_->page_bytes() / kKvPagePositions;
   publish_kept();
   const auto kv_bytes = static_cast<uint64_t>(store_->resident_pages() * store_->page_bytes());
-  const StreamPlan* streamed = model_.weights ? &model_.weights->plan() : nullptr;
+  const StreamPlan* streamed =
+      model_.weights && model_.weights->plan().read_bytes > 0 ? &model_.weights->plan() : nullptr;
   stats_.weight_bytes = streamed ? streamed->resident_bytes : static_cast<uint64_t>(model_.decoder->weight_bytes());
   stats_.streamed_bytes = streamed ? streamed->read_bytes : 0;
   stats_.own_bytes = kv_bytes + (streamed ? streamed->resident_bytes : 0);

@@ -65,6 +65,8 @@ struct EngineStats {
   uint64_t weight_bytes = 0, streamed_bytes = 0;  // in memory; read from disk for each pass through the layers
   uint64_t own_bytes = 0;                         // anonymous memory of keys and values and of streamed weights
   std::string memory_problem{};
+  // Of weights that do not all stay in memory: read from disk; times an expert was in memory when rows needed it, and was not.
+  uint64_t weight_read_bytes = 0, expert_hits = 0, expert_misses = 0;
 };
 
 class Engine {
