@@ -87,7 +87,8 @@ Result<std::vector<KvType>> kv_types_for(const ModelOptions& options) {
 
 Result<uint64_t> draft_memory(const ModelOptions& options) {
   if (options.draft.empty()) return 0;
-  const std::filesystem::path path = TRY(model_path(TRY(open_store()), options.draft));
+  const Store store = TRY(open_store());
+  const std::filesystem::path path = TRY(model_path(store, options.draft));
   const Checkpoint checkpoint = TRY(open_checkpoint(path));
   const std::unique_ptr<Backend> backend = TRY(make_backend(options));
   const MemoryPlan plan = TRY(plan_memory(checkpoint, *backend, options.context, KvType::kF16));
@@ -168,7 +169,7 @@ Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model
   own.context = model.decoder->context();
   own.adapters.clear();
   own.precision = "8";
-  own.memory.clear();  // it was set aside
+  own.memory.clear(), own.memory_bytes = 0;  // it was set aside
   own.draft.clear();
   auto draft = load_path(own, store, path, path.filename().string(), model.backend);
   if (!draft) return within("--draft", draft.error());
