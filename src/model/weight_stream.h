@@ -66,9 +66,9 @@ class WeightStream {
   void attach(Weight& weight, std::span<const std::span<const std::byte>> slices);
   // Before the weights go.
   void detach();
-  // Another bound, higher or lower, between steps and on their thread. What has to go is given back to the kernel before
-  // anything else is read. kLimit, if it is less than the least that works: nothing has changed then. After other errors weights
-  // are not all there: the stream is of no use any more.
+  // Another bound for weights alone, higher or lower, between steps and on their thread. What has to go is given back to the
+  // kernel before anything else is read. kLimit, if it is less than the least that works: nothing has changed then. After other
+  // errors weights are not all there: the stream is of no use any more.
   Result<void> set_bytes_max(uint64_t bytes_max);
 
   // Waits until the layer is there; one thread. Layers in order, 0 to the last, then 0 again, are read ahead; any other order costs
