@@ -138,9 +138,9 @@ Result<Model> load_model(const std::filesystem::path& path, std::shared_ptr<Back
     if (anew || (code != Code::kMalformed && code != Code::kCorrupt && code != Code::kUnsupported))
       return std::unexpected(completed.error());
     LOG(kWarning, "{}; the pack is made anew", completed.error().message);
+    model.decoder.reset();
+    model.weights.reset();  // they refer to the checkpoint
   }
-  model.decoder.reset();
-  model.weights.reset();
   model.checkpoint = std::make_unique<Checkpoint>(TRY(open_checkpoint(path)));
   TRY(complete(model, options, bound));
   return model;
