@@ -92,6 +92,7 @@ struct SequenceRows {
   int position = 0;
   std::span<const int32_t> pages;  // page ids, by position / kKvPagePositions
   int32_t state_slot = -1;         // of recurrent layers
+  int32_t sequence = -1;           // its number in the store; backends have no use for it
 };
 
 struct AttentionParams {

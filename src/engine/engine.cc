@@ -26,17 +26,23 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
     return fail(Code::kInvalidArgument, "{} drafted tokens a step; use 0 to {}, or -1 for as many as pay",
                 options.drafts_max, kDraftMax);
   const Decoder& decoder = *engine->model_.decoder;
+  Chain* const chain = options.chain.get();
   const int64_t positions = int64_t{decoder.context()} * options.parallel;
   if (positions > limits::kContext)
     return fail(Code::kLimit, "{} sequences of {} positions; the limit is {} together", options.parallel,
                 decoder.context(), limits::kContext);
+  const SequenceOptions sequences{.kv_type = options.kv_type,
+                                  .positions_max = static_cast<int>(positions),
+                                  .sequences_max = 2 * options.parallel + options.kept_max + kSpareSequences};
   engine->store_ =
-      TRY(SequenceStore::create(*engine->model_.backend, decoder.config(),
-                                {.kv_type = options.kv_type,
-                                 .positions_max = static_cast<int>(positions),
-                                 .sequences_max = 2 * options.parallel + options.kept_max + kSpareSequences}));
+      TRY(SequenceStore::create(*engine->model_.backend, chain ? chain->config() : decoder.config(), sequences));
   if (options.kv_pages_max > 0)
     engine->store_->limit_pages(std::max(options.kv_pages_max, SequenceStore::pages_for(decoder.context())));
+  if (chain) {
+    engine->options_.state_cache = nullptr;
+    engine->store_->record(&engine->ops_);
+    TRY(chain->start(sequences, decoder.context()));
+  }
   if (draft) engine->draft_model_ = TRY(DraftModel::create(std::move(*draft), engine->model_));
   engine->publish_stats(0);
   engine->thread_ = std::jthread([raw = engine.get()](std::stop_token stop) { raw->work(stop); });
@@ -58,7 +64,7 @@ Engine::~Engine() {
 
 Result<std::unique_ptr<Stream>> Engine::submit(Request request) {
   TRY(check(request, model_.decoder->config().n_vocab, model_.decoder->context()));
-  if (request.adapter && !request.adapter->fits(*model_.decoder))
+  if (request.adapter && (options_.chain || !request.adapter->fits(*model_.decoder)))
     return fail(Code::kInvalidArgument, "adapter: it was loaded for another model");
   if (options_.pacer) TRY(options_.pacer->admit(request));
   auto shared = std::make_shared<Stream::Shared>();

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/chain.h"
 #include "engine/draft_index.h"
 #include "engine/draft_model.h"
 #include "engine/pacer.h"
@@ -47,6 +48,9 @@ struct EngineOptions {
   std::shared_ptr<StateCache> state_cache{};
   std::string model_digest{};
   std::shared_ptr<Pacer> pacer{};  // null: as fast as it goes
+  // Where the layers are, for a model whose decoder has none; null: in the decoder. State then stays where it is: no state_cache, no
+  // adapters, no other precision.
+  std::shared_ptr<Chain> chain{};
 };
 
 // Counters go up only.
@@ -198,6 +202,8 @@ class Engine {
 
   // engine_step.cc
   void step();
+  bool run_rows();
+  void start_over();
   void compose_rows();
   void end_if_over(Active& active);
   void share_energy();
@@ -276,6 +282,8 @@ class Engine {
   std::vector<Token> tokens_;
   std::vector<SequenceRows> rows_;
   std::vector<const Adapter*> adapters_;  // one per sequence of rows_
+  std::vector<SequenceOp> ops_;           // with a chain: since its last step
+  std::vector<float> stream_;             // likewise: of the rows
   std::vector<Ran> ran_;                  // then those of them whose next token is due
   std::vector<int32_t> wanted_;           // rows of logits
   std::vector<Token> top_tokens_;

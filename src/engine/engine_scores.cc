@@ -15,12 +15,15 @@ class Engine::ScoreBatch {
   ScoreBatch(const ScoreBatch&) = delete;
   ScoreBatch& operator=(const ScoreBatch&) = delete;
 
+  // A chain lost the state: nothing of this counts.
+  [[nodiscard]] bool lost() const { return lost_; }
+
   // Puts all tokens of a candidate but the last into rows, and runs them whenever a step is full. Errors: no room for its state.
   Result<void> add(size_t index) {
     const std::span<const Token> candidate = active_.request.candidates[index];
-    if (candidate.size() < 2) return {};
+    if (candidate.size() < 2 || lost_) return {};
     const SequenceId fork = TRY(open_fork());
-    for (size_t begin = 0; begin + 1 < candidate.size();) {
+    for (size_t begin = 0; begin + 1 < candidate.size() && !lost_;) {
       const size_t first_row = engine_.tokens_.size();
       const size_t free = static_cast<size_t>(engine_.model_.decoder->rows_max()) - first_row;
       const size_t count = std::min(free, candidate.size() - 1 - begin);
@@ -38,10 +41,9 @@ class Engine::ScoreBatch {
 
   // Runs the rows there are and lets go of all sequences but `kept`.
   void run(SequenceId kept = -1) {
-    if (!next_.empty()) {
+    if (!next_.empty() && !lost_) {
       engine_.adapters_.assign(engine_.rows_.size(), active_.request.adapter.get());
-      engine_.model_.decoder->run(
-          {.tokens = engine_.tokens_, .sequences = engine_.rows_, .adapters = engine_.adapters_}, store_);
+      if (!engine_.run_rows()) return forget();
       for (size_t i = 0; i < sequences_.size(); ++i) store_.advance(sequences_[i], engine_.rows_[i].count);
       add_scores();
       engine_.prompt_rows_ += static_cast<int>(next_.size());
@@ -70,6 +72,14 @@ class Engine::ScoreBatch {
     }
   }
 
+  // Stages that begin anew know nothing of the forks, and are not told of their end.
+  void forget() {
+    lost_ = true;
+    const size_t told = engine_.ops_.size();
+    release_all_but(-1);
+    engine_.ops_.resize(told);
+  }
+
   Result<SequenceId> open_fork() {
     auto fork = store_.fork(active_.sequence);
     if (!fork) run();
@@ -93,6 +103,7 @@ class Engine::ScoreBatch {
   Engine& engine_;
   SequenceStore& store_;
   Active& active_;
+  bool lost_ = false;
   std::vector<SequenceId> forks_, sequences_;  // open ones; those of the rows
   std::vector<std::pair<size_t, Token>> next_;
 };
@@ -107,6 +118,7 @@ void Engine::begin_scores(Active& active, std::span<const float> logits) {
 
 // Their other tokens: as many candidates at a time as there are rows.
 void Engine::finish_scores(Active& active) {
+  if (active.waiting(*store_) > 0) return active.scores.clear();  // a chain lost the prompt's state: it runs again
   ScoreBatch batch(*this, active);
   for (size_t i = 0; i < active.request.candidates.size(); ++i) {
     if (batch.add(i)) continue;
@@ -114,6 +126,7 @@ void Engine::finish_scores(Active& active) {
     return finish(active, Finish::kContext);
   }
   batch.run();
+  if (batch.lost()) return active.scores.clear();
   finish(active, Finish::kEnd);
 }
 

@@ -48,6 +48,8 @@ SequenceId Engine::snapshot_of(const std::string& tenant, std::vector<Token>& to
 
 Result<int> Engine::save_session(const std::string& tenant, std::vector<Token> tokens, std::string note,
                                  const std::filesystem::path& path, const Key& key) {
+  if (options_.chain)
+    return fail(Code::kUnsupported, "the model's layers are on other machines, and so is the conversation's state");
   Request request;
   request.prompt = tokens;
   request.max_tokens = 0;
@@ -101,6 +103,8 @@ Result<void> Engine::check_fits(const StateIndex& index, const StateOwner& own) 
 }
 
 Result<StateIndex> Engine::load_session(const std::string& tenant, const std::filesystem::path& path, const Key& key) {
+  if (options_.chain)
+    return fail(Code::kUnsupported, "the model's layers are on other machines, and so is the conversation's state");
   const StateFile file = TRY(StateFile::open(path, key));
   Result<SequenceId> sequence = fail(Code::kBusy, "there is no room for it");
   StateBytes place;

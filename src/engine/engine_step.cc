@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "engine/engine_active.h"
 
 namespace hearth {
@@ -34,7 +35,7 @@ std::vector<std::pair<Token, float>> most_likely(std::span<const float> logits, 
 void Engine::step() {
   compose_rows();
   if (tokens_.empty()) return;
-  model_.decoder->run({.tokens = tokens_, .sequences = rows_, .adapters = adapters_}, *store_);
+  if (!run_rows()) return;
   for (size_t i = 0; i < ran_.size(); ++i)
     if (ran_[i].active->request.prompt_logprobs)
       tell_prompt(*ran_[i].active, rows_[i].first_row, rows_[i].position, rows_[i].count);
@@ -48,6 +49,41 @@ void Engine::step() {
   for (const auto& active : active_)
     if (active->draft.rows > 0) store_->truncate(active->sequence, store_->length(active->sequence));
   for (Active* active : scored_) finish_scores(*active);
+}
+
+// The layers over the rows there are. False if a chain lost its state: then all runs again from the tokens, or nothing can.
+bool Engine::run_rows() {
+  Decoder& decoder = *model_.decoder;
+  if (!options_.chain) {
+    decoder.run({.tokens = tokens_, .sequences = rows_, .adapters = adapters_}, *store_);
+    return true;
+  }
+  stream_.resize(tokens_.size() * static_cast<size_t>(decoder.config().d_model));
+  decoder.embed(tokens_, stream_);
+  const auto ran = options_.chain->run(ops_, rows_, stream_);
+  ops_.clear();
+  if (ran && *ran == Chain::Ran::kYes) {
+    decoder.finish(stream_);
+    return true;
+  }
+  start_over();
+  if (ran) return false;
+  LOG(kError, "the model's layers are not to be had: {}", ran.error().message);
+  for (const auto& active : active_)
+    if (!active->finished) finish(*active, Finish::kCancelled);
+  return false;
+}
+
+// Tokens are the truth: sequences begin again with nothing, and what was only kept is gone.
+void Engine::start_over() {
+  while (release_kept(0, false)) continue;
+  for (const auto* list : {&active_, &parked_})
+    for (const auto& active : *list)
+      if (active->sequence >= 0) store_->release(active->sequence);
+  ops_.clear();
+  for (const auto* list : {&active_, &parked_})
+    for (const auto& active : *list)
+      if (active->sequence >= 0) active->sequence = store_->open().value();
 }
 
 // The rows of the next step, and whose they are.

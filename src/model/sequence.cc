@@ -87,20 +87,33 @@ SequenceRows SequenceStore::rows(SequenceId id, int first_row, int count) const 
           .count = count,
           .position = sequence.length,
           .pages = sequence.pages,
-          .state_slot = sequence.slot};
+          .state_slot = sequence.slot,
+          .sequence = id};
+}
+
+Result<SequenceId> SequenceStore::free_sequence() const {
+  const auto free = std::ranges::find(sequences_, false, &Sequence::open);
+  if (free == sequences_.end()) return fail(Code::kBusy, "all {} sequences are in use", sequences_.size());
+  return static_cast<SequenceId>(free - sequences_.begin());
+}
+
+void SequenceStore::open_at(SequenceId id) {
+  Sequence& sequence = sequences_[static_cast<size_t>(id)];
+  sequence = {.open = true, .length = 0, .pages = {}, .slot = take_slot(), .checkpoints = {}};
+  sequence.pages.reserve(page_references_.size());  // growing them allocates nothing
+  if (sequence.slot >= 0) clear_slot(sequence.slot);
 }
 
 Result<SequenceId> SequenceStore::open() {
-  const auto free = std::ranges::find(sequences_, false, &Sequence::open);
-  if (free == sequences_.end()) return fail(Code::kBusy, "all {} sequences are in use", sequences_.size());
-  *free = {.open = true, .length = 0, .pages = {}, .slot = take_slot(), .checkpoints = {}};
-  free->pages.reserve(page_references_.size());  // growing them allocates nothing
-  if (free->slot >= 0) clear_slot(free->slot);
-  return static_cast<SequenceId>(free - sequences_.begin());
+  const SequenceId id = TRY(free_sequence());
+  open_at(id);
+  note(SequenceOp::Kind::kOpen, id);
+  return id;
 }
 
 void SequenceStore::release(SequenceId id) {
   Sequence& sequence = at(id);
+  note(SequenceOp::Kind::kRelease, id);
   for (const int32_t page : sequence.pages) drop_page(page);
   if (sequence.slot >= 0) free_slots_.push_back(sequence.slot);
   for (const Checkpoint& checkpoint : sequence.checkpoints) free_slots_.push_back(checkpoint.slot);
@@ -157,13 +170,21 @@ Result<void> SequenceStore::reserve(SequenceId id, int count) {
 
 void SequenceStore::advance(SequenceId id, int count) {
   Sequence& sequence = at(id);
+  note(SequenceOp::Kind::kAdvance, id, count);
   sequence.length += count;
   CHECK(pages_for(sequence.length) <= static_cast<int>(sequence.pages.size()));
   if (sequence.slot >= 0) checkpoint(sequence);
 }
 
 Result<SequenceId> SequenceStore::fork(SequenceId id) {
-  const SequenceId copy = TRY(open());
+  const SequenceId copy = TRY(free_sequence());
+  fork_to(id, copy);
+  note(SequenceOp::Kind::kFork, id, copy);
+  return copy;
+}
+
+void SequenceStore::fork_to(SequenceId id, SequenceId copy) {
+  open_at(copy);
   Sequence& to = at(copy);
   const Sequence& from = at(id);
   to.length = from.length;
@@ -176,7 +197,6 @@ Result<SequenceId> SequenceStore::fork(SequenceId id) {
       copy_slot(checkpoint.slot, to.checkpoints.back().slot);
     }
   }
-  return copy;
 }
 
 int SequenceStore::truncate(SequenceId id, int length) {
@@ -198,7 +218,43 @@ int SequenceStore::truncate(SequenceId id, int length) {
     drop_page(sequence.pages.back());
     sequence.pages.pop_back();
   }
+  note(SequenceOp::Kind::kTruncate, id, length);
   return length;
+}
+
+Result<void> SequenceStore::apply(const SequenceOp& op) {
+  using enum SequenceOp::Kind;
+  const auto refuse = [&] {
+    return fail(Code::kInvalidArgument, "sequence {} of {}: operation {} with {} cannot be done", op.sequence,
+                sequences_.size(), static_cast<int>(op.kind), op.value);
+  };
+  const auto is_free = [&](SequenceId id) {
+    return id >= 0 && static_cast<size_t>(id) < sequences_.size() && !is_open(id);
+  };
+  if (op.kind == kOpen ? !is_free(op.sequence) : !is_open(op.sequence)) return refuse();
+  switch (op.kind) {
+    case kOpen:
+      open_at(op.sequence);
+      return {};
+    case kRelease:
+      release(op.sequence);
+      return {};
+    case kFork:
+      if (!is_free(op.value)) return refuse();
+      fork_to(op.sequence, op.value);
+      return {};
+    case kTruncate:
+      if (op.value < 0) return refuse();
+      truncate(op.sequence, op.value);
+      return {};
+    case kAdvance: {
+      const auto room = static_cast<int64_t>(at(op.sequence).pages.size()) * kKvPagePositions;
+      if (op.value < 0 || at(op.sequence).length + int64_t{op.value} > room) return refuse();
+      advance(op.sequence, op.value);
+      return {};
+    }
+  }
+  return refuse();
 }
 
 int32_t SequenceStore::take_slot() {

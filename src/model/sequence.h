@@ -16,6 +16,15 @@ namespace hearth {
 
 using SequenceId = int32_t;
 
+// What was done to the sequences of a store, for stores elsewhere that hold other layers of the same sequences.
+struct SequenceOp {
+  enum class Kind : uint8_t { kOpen, kRelease, kFork, kTruncate, kAdvance };
+  Kind kind = Kind::kOpen;
+  SequenceId sequence = 0;
+  int32_t value = 0;  // kFork: the new sequence; kTruncate: the length reached; kAdvance: how many positions
+  bool operator==(const SequenceOp&) const = default;
+};
+
 struct SequenceOptions {
   KvType kv_type = KvType::kF16;
   int positions_max = 0;  // in all sequences together, rounded up to pages
@@ -77,6 +86,14 @@ class SequenceStore {
   Result<SequenceId> open_for_import(int length);
   [[nodiscard]] StateBytes bytes(SequenceId id) const { return bytes(id, 0, static_cast<int>(kv_layers_.size())); }
 
+  // From now on each change is also appended to `ops`, which outlives the store; null: no longer.
+  void record(std::vector<SequenceOp>* ops) { recorded_ = ops; }
+  // Does what another store has done, or what it asks for, which is not trusted: kInvalidArgument if these sequences do not allow it.
+  Result<void> apply(const SequenceOp& op);
+  [[nodiscard]] bool is_open(SequenceId id) const {
+    return id >= 0 && static_cast<size_t>(id) < sequences_.size() && sequences_[static_cast<size_t>(id)].open;
+  }
+
   [[nodiscard]] int length(SequenceId id) const;
   // What a backend needs to know to run `count` further rows; valid until the next operation on the sequence.
   [[nodiscard]] SequenceRows rows(SequenceId id, int first_row, int count) const;
@@ -116,6 +133,12 @@ class SequenceStore {
   };
 
   SequenceStore(Backend& backend, const DecoderConfig& config, KvType kv_type);
+  void note(SequenceOp::Kind kind, SequenceId id, int32_t value = 0) {
+    if (recorded_) recorded_->push_back({kind, id, value});
+  }
+  void open_at(SequenceId id);
+  void fork_to(SequenceId id, SequenceId copy);
+  [[nodiscard]] Result<SequenceId> free_sequence() const;
   Sequence& at(SequenceId id);
   [[nodiscard]] const Sequence& at(SequenceId id) const;
   void drop_page(int32_t page);
@@ -138,6 +161,7 @@ class SequenceStore {
   int64_t state_floats_ = 0;
   std::vector<int64_t> state_offsets_;  // floats, -1 for attention layers
   std::vector<Sequence> sequences_;
+  std::vector<SequenceOp>* recorded_ = nullptr;
 };
 
 }  // namespace hearth

@@ -1,0 +1,32 @@
+// The layers of a model elsewhere than in the engine's decoder, which then has embedding and head alone.
+//
+// The engine drives it step by step, with what happened to its sequences in between; whoever has the layers keeps their state in
+// stores that do the same. Called by the engine's thread alone.
+#pragma once
+
+#include <span>
+
+#include "base/result.h"
+#include "model/decoder.h"
+
+namespace hearth {
+
+class Chain {
+ public:
+  virtual ~Chain() = default;
+  // The whole model's, so that the engine's store counts pages and knows recurrent layers as if they were here.
+  [[nodiscard]] virtual const DecoderConfig& config() const = 0;
+  // Told once, before the first step: with these every stage makes its store.
+  virtual Result<void> start(const SequenceOptions& sequences, int context) = 0;
+
+  enum class Ran : uint8_t {
+    kYes,
+    kStartOver,  // state was lost; from now on no stage knows any sequence, and they are run again from their tokens
+  };
+  // All layers over `stream`, [rows][d_model], in place. `ops`: what happened to the sequences since the last step, in order. An
+  // error means that the layers are nowhere to be had now; the next call tries again and begins with no sequences, too.
+  virtual Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                          std::span<float> stream) = 0;
+};
+
+}  // namespace hearth
