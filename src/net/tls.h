@@ -1,4 +1,4 @@
-// Certificates of a server.
+// Certificates: of a server, and of the machines of a site, which believe each other by one authority.
 #pragma once
 
 #include <filesystem>
@@ -36,5 +36,44 @@ class TlsContext {
 // written with mode 0600 and appear whole or not at all.
 Result<void> write_self_signed(const std::filesystem::path& certificate_pem, const std::filesystem::path& key_pem,
                                const std::vector<std::string>& hosts);
+
+// A site's authority: a key (P-256) and its own certificate. Both files have mode 0600 and appear whole or not at all.
+Result<void> write_authority(const std::filesystem::path& certificate_pem, const std::filesystem::path& key_pem,
+                             const std::string& name);
+// A machine's new key, and what it asks the authority to sign.
+struct CertificateRequest {
+  std::string key_pem, request_pem;
+};
+Result<CertificateRequest> make_request(const std::string& name);
+// The certificate for a request, which is not trusted: its key has to have signed it; of the rest only the name is taken over.
+Result<std::string> sign_request(const std::filesystem::path& authority_pem, const std::filesystem::path& authority_key,
+                                 std::string_view request_pem);
+// SHA-256 of the first certificate of a file, 64 digits of lower-case hex.
+Result<std::string> certificate_digest(const std::filesystem::path& certificate_pem);
+
+// What a machine of a site shows and demands, whichever side dials: TLS 1.3. Immutable; any thread.
+class SiteTls {
+ public:
+  // Both sides show certificates of the authority.
+  static Result<std::shared_ptr<SiteTls>> member(const std::filesystem::path& authority_pem,
+                                                 const std::filesystem::path& certificate_pem,
+                                                 const std::filesystem::path& key_pem);
+  // For a machine that is not yet one: the server shows its certificate and the authority's, and demands none.
+  static Result<std::shared_ptr<SiteTls>> host(const std::filesystem::path& authority_pem,
+                                               const std::filesystem::path& certificate_pem,
+                                               const std::filesystem::path& key_pem);
+  // The client shows none, and believes the authority whose certificate has this digest.
+  static Result<std::shared_ptr<SiteTls>> guest(std::string authority_digest);
+  ~SiteTls();
+  SiteTls(const SiteTls&) = delete;
+  SiteTls& operator=(const SiteTls&) = delete;
+  [[nodiscard]] ssl_ctx_st* handle() const { return handle_; }
+  [[nodiscard]] const std::string& authority_digest() const { return authority_digest_; }
+
+ private:
+  SiteTls() = default;
+  ssl_ctx_st* handle_ = nullptr;
+  std::string authority_digest_;
+};
 
 }  // namespace hearth
