@@ -103,4 +103,14 @@ inline constexpr uint64_t kHttpJsonDepth = 64;
 inline constexpr int kHttpConnections = 512;
 inline constexpr int kHttpConnectionsPerPeer = 256;
 
+// Machines of a site
+inline constexpr uint64_t kFrameBytes = 256u << 20;
+inline constexpr uint64_t kFrameRows = 4096;
+inline constexpr uint64_t kFrameTextBytes = 1024;
+inline constexpr uint64_t kPieceOfModelBytes = 4u << 20;
+inline constexpr uint64_t kStageSequences = 1 << 16;
+inline constexpr uint64_t kStages = 64;        // of one chain
+inline constexpr int kNodeConnections = 64;
+inline constexpr uint64_t kPemBytes = 64u << 10;
+
 }  // namespace hearth::limits

@@ -1,0 +1,116 @@
+// What machines of a site say to each other about a model's layers: frames with a fixed schema, little endian, without pointers or
+// offsets. A frame is a header of 28 bytes and its payload:
+//
+//   u32 bytes of the payload | u32 CRC-32C of all that follows | u8 version | u8 kind | u16 zero | u64 epoch | u64 step | payload
+//
+// Lists begin with a u32 count, texts with a u16 length. Nothing of a frame is trusted; a field over its limit refuses the frame.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+#include "model/decoder.h"
+#include "model/pack.h"
+#include "model/sequence.h"
+
+namespace hearth::cluster {
+
+inline constexpr uint8_t kWireVersion = 1;
+inline constexpr size_t kFrameHeaderBytes = 28;
+
+using SessionId = std::array<std::byte, 16>;  // random: one owner's use of one model
+
+// What a connection is for: it is the first frame on it.
+enum class LinkClass : uint8_t {
+  kControl,  // owner to stage: assign, ping, pieces of the model; back: ready, pong, error, fetch
+  kSteps,    // to a stage, from the one before it or the owner
+  kResults,  // owner to the last stage, which answers on it
+};
+struct Hello {
+  LinkClass link = LinkClass::kControl;
+  SessionId session{};
+  bool operator==(const Hello&) const = default;
+};
+// A stage's work from this epoch on.
+struct Assign {
+  Digest model{};  // SHA-256 of what its pack was made from
+  LayerRange layers{};
+  uint32_t context = 0, rows_max = 0;
+  KvType kv_type = KvType::kF16;
+  uint32_t positions_max = 0, sequences_max = 0;
+  std::string next;  // "HOST:PORT" of the stage after this one; empty: results go to the owner
+};
+struct Ready {
+  bool operator==(const Ready&) const = default;
+};
+struct StepRows {
+  SequenceId sequence = 0;
+  int32_t position = 0, count = 0;
+  bool operator==(const StepRows&) const = default;
+};
+// Operations first, then rows; `hidden` is the residual stream, [rows][d_model].
+struct Step {
+  std::vector<SequenceOp> ops;
+  std::vector<StepRows> rows;
+  std::vector<float> hidden;
+};
+struct StepAnswer {
+  std::vector<float> hidden;
+};
+struct Ping {
+  bool operator==(const Ping&) const = default;
+};
+struct Pong {
+  bool operator==(const Pong&) const = default;
+};
+struct Failure {
+  bool of_next = false;  // the stage after this one is not to be reached
+  std::string message;
+};
+// A part of the pack's file.
+struct Fetch {
+  uint64_t offset = 0;
+  uint32_t bytes = 0;
+};
+struct PackPiece {
+  uint64_t offset = 0;
+  std::vector<std::byte> bytes;
+};
+
+using Message = std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece>;
+
+struct Frame {
+  uint64_t epoch = 0, step = 0;
+  Message message;
+};
+
+// Sizes that come from ourselves are within the limits; CHECKed.
+std::vector<std::byte> to_bytes(const Frame& frame);
+// A step or an answer without a copy of its rows in a Frame.
+std::vector<std::byte> step_bytes(uint64_t epoch, uint64_t step, std::span<const SequenceOp> ops,
+                                  std::span<const StepRows> rows, std::span<const float> hidden);
+
+// Frames out of a stream of bytes.
+class FrameReader {
+ public:
+  // The place to put further bytes.
+  std::span<std::byte> room();
+  void put(size_t bytes) { used_ += bytes; }
+  // The next whole frame, if there is one. kMalformed, kCorrupt or kLimit: the connection is of no more use.
+  Result<std::optional<Frame>> next();
+
+ private:
+  std::vector<std::byte> buffer_;
+  size_t begin_ = 0, used_ = 0;
+};
+
+// CRC-32C (Castagnoli), as RFC 3720 has it.
+uint32_t crc32c(std::span<const std::byte> bytes);
+
+}  // namespace hearth::cluster

@@ -1,0 +1,141 @@
+#include "cluster/wire.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "base/limits.h"
+
+namespace hearth::cluster {
+namespace {
+
+std::vector<std::byte> bytes_of(std::string_view text) {
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+// All frames of these bytes, which arrive `at_once` at a time.
+Result<std::vector<Frame>> read(std::span<const std::byte> bytes, size_t at_once) {
+  FrameReader reader;
+  std::vector<Frame> frames;
+  while (!bytes.empty()) {
+    const auto some = bytes.first(std::min({at_once, bytes.size(), reader.room().size()}));
+    std::memcpy(reader.room().data(), some.data(), some.size());
+    reader.put(some.size());
+    bytes = bytes.subspan(some.size());
+    while (auto frame = TRY(reader.next())) frames.push_back(std::move(*frame));
+  }
+  return frames;
+}
+
+Step some_step() {
+  return {.ops = {{SequenceOp::Kind::kOpen, 3, 0}, {SequenceOp::Kind::kFork, 3, 4}},
+          .rows = {{3, 100, 1}, {4, 7, 2}},
+          .hidden = {1.5f, -2.0f, 0.0f, 4.0f, 5.0f, 6.0f}};
+}
+
+TEST(Wire, ChecksumIsCastagnolis) {
+  EXPECT_EQ(crc32c(bytes_of("123456789")), 0xe3069283u);
+  EXPECT_EQ(crc32c({}), 0u);
+}
+
+TEST(Wire, EveryKindArrivesAsItWasSent) {
+  std::vector<Frame> sent;
+  SessionId session{};
+  session[3] = std::byte{9};
+  sent.push_back({1, 2, Hello{LinkClass::kResults, session}});
+  sent.push_back({7, 0,
+                  Assign{.model = {std::byte{1}},
+                         .layers = {3, 9},
+                         .context = 4096,
+                         .rows_max = 64,
+                         .kv_type = KvType::kI8,
+                         .positions_max = 8192,
+                         .sequences_max = 70,
+                         .next = "10.0.0.2:7950"}});
+  sent.push_back({7, 0, Ready{}});
+  sent.push_back({7, 12, some_step()});
+  sent.push_back({7, 12, StepAnswer{{3.0f, 4.0f}}});
+  sent.push_back({7, 0, Ping{}});
+  sent.push_back({7, 0, Pong{}});
+  sent.push_back({7, 0, Failure{true, "no route"}});
+  sent.push_back({7, 0, Fetch{1ull << 33, 4096}});
+  sent.push_back({7, 0, PackPiece{1ull << 33, bytes_of("weights")}});
+  ASSERT_EQ(sent.size(), std::variant_size_v<Message>);
+  std::vector<std::byte> bytes;
+  for (const Frame& frame : sent) {
+    const auto more = to_bytes(frame);
+    bytes.insert(bytes.end(), more.begin(), more.end());
+  }
+  for (const size_t at_once : {size_t{1}, size_t{29}, bytes.size()}) {
+    const auto frames = read(bytes, at_once);
+    ASSERT_TRUE(frames) << frames.error().message;
+    ASSERT_EQ(frames->size(), sent.size());
+    for (size_t i = 0; i < sent.size(); ++i) {
+      EXPECT_EQ((*frames)[i].epoch, sent[i].epoch);
+      EXPECT_EQ((*frames)[i].step, sent[i].step);
+      EXPECT_EQ(to_bytes((*frames)[i]), to_bytes(sent[i])) << i;
+    }
+    const auto& assign = std::get<Assign>((*frames)[1].message);
+    EXPECT_EQ(assign.layers.end, 9);
+    EXPECT_EQ(assign.next, "10.0.0.2:7950");
+    const auto& step = std::get<Step>((*frames)[3].message);
+    EXPECT_EQ(step.ops, some_step().ops);
+    EXPECT_EQ(step.rows, some_step().rows);
+    EXPECT_EQ(step.hidden, some_step().hidden);
+  }
+}
+
+TEST(Wire, AFlippedBitIsFound) {
+  const auto whole = to_bytes({3, 4, some_step()});
+  for (size_t bit = 32; bit < whole.size() * 8; ++bit) {  // behind the length, which can also mean: wait for more
+    auto flipped = whole;
+    flipped[bit / 8] ^= std::byte{1} << (bit % 8);
+    EXPECT_FALSE(read(flipped, whole.size())) << bit;
+  }
+}
+
+// The payload of a frame, changed, under a checksum that is right.
+bool accepted(std::vector<std::byte> frame, size_t at, uint32_t value) {
+  std::memcpy(frame.data() + kFrameHeaderBytes + at, &value, sizeof value);
+  const uint32_t crc = crc32c(std::span(frame).subspan(8));
+  std::memcpy(frame.data() + 4, &crc, sizeof crc);
+  return read(frame, frame.size()).has_value();
+}
+
+TEST(Wire, RefusesCountsAndSizesThatCannotBe) {
+  const auto step = to_bytes({3, 4, some_step()});
+  EXPECT_TRUE(accepted(step, 0, 2));
+  EXPECT_FALSE(accepted(step, 0, 3)) << "operations that are not there";
+  EXPECT_FALSE(accepted(step, 0, 0xffffffff));
+  const size_t rows = 4 + 2 * 9;
+  EXPECT_TRUE(accepted(step, rows, 2));
+  EXPECT_FALSE(accepted(step, rows, 1)) << "bytes are left";
+  EXPECT_FALSE(accepted(step, rows + 12, 0)) << "a part without rows";
+  EXPECT_FALSE(accepted(step, rows + 12, 0xffffffff)) << "less than none";
+  EXPECT_FALSE(accepted(step, rows + 12, 2)) << "four rows of six values";
+  EXPECT_FALSE(accepted(step, rows + 4, 0x80000000)) << "a sequence below zero";
+  const auto assign = to_bytes({1, 0, Assign{.layers = {2, 4}, .context = 8, .rows_max = 8, .next = ""}});
+  EXPECT_TRUE(accepted(assign, 32, 3));
+  EXPECT_FALSE(accepted(assign, 32, 5)) << "layers that end before they begin";
+  EXPECT_FALSE(accepted(assign, 36, limits::kLayers + 1));
+  const auto fetch = to_bytes({1, 0, Fetch{0, 16}});
+  EXPECT_FALSE(accepted(fetch, 8, limits::kPieceOfModelBytes + 1));
+}
+
+TEST(Wire, ALengthAloneTakesNoMemory) {
+  FrameReader reader;
+  auto frame = to_bytes({1, 0, Ping{}});
+  const auto bytes = static_cast<uint32_t>(limits::kFrameBytes);
+  std::memcpy(frame.data(), &bytes, sizeof bytes);
+  std::memcpy(reader.room().data(), frame.data(), frame.size());
+  reader.put(frame.size());
+  EXPECT_FALSE(reader.next().value());
+  EXPECT_LT(reader.room().size(), 1u << 20);
+  const uint32_t more = bytes + 1;
+  std::memcpy(frame.data(), &more, sizeof more);
+  EXPECT_EQ(read(frame, frame.size()).error().code, Code::kLimit);
+}
+
+}  // namespace
+}  // namespace hearth::cluster
