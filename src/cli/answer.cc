@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 
+#include "cli/chain_options.h"
 #include "cli/output.h"
 #include "cli/session_file.h"
 #include "model/kv_gate.h"
@@ -14,6 +15,7 @@ void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   declare_speculate_option(app, options.model);
   declare_memory_option(app, options.model);
   declare_power_options(app, options.power);
+  declare_chain_options(app, options.model);
   app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")
       ->check(CLI::Range(0, 1 << 24));
   app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest token")->capture_default_str();
@@ -57,12 +59,14 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
   std::optional<Model> draft = TRY(load_draft(options.model, model, false));
+  std::shared_ptr<Chain> chain = TRY(make_chain(options.model, model));
   auto governor = TRY(start_governor(options.power, options.model.n_threads, may_switch_precision(options.model)));
   set_state_options(engine, model, state_digest(options.model, model.checkpoint->path()));
   engine.kv_type = kv_type;
   engine.drafts_max = most;
   engine.may_switch_precision = may_switch_precision(options.model);
   engine.pacer = make_pacer(std::move(governor));
+  engine.chain = std::move(chain);
   return Engine::create(std::move(model), engine, std::move(draft));
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "base/process_memory.h"
+#include "cli/chain_options.h"
 #include "cli/output.h"
 #include "cli/progress_line.h"
 #include "cli/settings.h"
@@ -134,10 +135,14 @@ Result<Model> load_path(const ModelOptions& options, const Store& store, const s
   const int n_threads = options.n_threads > 0 ? options.n_threads : TRY(thread_count_from_environment());
   if (!backend) backend = TRY(make_backend(options));
   const auto cache = options.no_cache ? std::nullopt : open_cache(store);
+  TRY(check_chain(options));
   MemoryBound bound{.bytes = TRY(bound_bytes(options)),
                     .wish = {.context = 0, .parallel = options.parallel, .kv_types = TRY(kv_types_for(options))}};
+  // With stages there is only embedding and head here.
+  const auto layers = has_chain(options) ? std::optional(LayerRange{0, 0}) : std::nullopt;
   Model model = TRY(load_model(path, std::move(backend),
-                               {.context = options.context,
+                               {.layers = layers,
+                                .context = options.context,
                                 .rows_max = 0,
                                 .progress = progress("loading " + label),
                                 .bits = options.precision == "4" ? 4 : 8,
@@ -168,6 +173,8 @@ Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model
   ModelOptions own = options;
   own.context = model.decoder->context();
   own.adapters.clear();
+  own.stages.clear(), own.spares.clear();
+  own.own_layers = 0;
   own.precision = "8";
   own.memory.clear(), own.memory_bytes = 0;  // it was set aside
   own.draft.clear();
@@ -257,6 +264,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.may_switch_precision = may_switch_precision(options);
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
+    own.chain = TRY(make_chain(options, model));
     std::optional<Model> draft = TRY(load_draft(bounded, model, true));
     loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));
     loaded->memory_bytes += loaded->engine->draft_bytes();

@@ -28,7 +28,9 @@ struct ModelOptions {
   int parallel = 1;           // contexts that the bound has to hold
   bool no_cache = false;
   std::string speculate = "auto", draft;
-  std::vector<std::string> adapters{};  // "NAME=FILE"
+  std::vector<std::string> adapters{};          // "NAME=FILE"
+  std::vector<std::string> stages{}, spares{};  // chain_options.h
+  int own_layers = 0;
 };
 
 // Declares --threads, --context, --kv-type, --kv-gate, --precision, --backend and --no-cache; MODEL itself is each command's.

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/log.h"
+#include "cli/chain_options.h"
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/model_catalog.h"
@@ -184,6 +185,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   declare_model_options(app, options->catalog.model);
   declare_speculate_option(app, options->catalog.model);
   declare_adapter_option(app, options->catalog.model);
+  declare_chain_options(app, options->catalog.model);
   declare_power_options(app, options->power);
   app.add_option("--parallel", options->catalog.engine.parallel, "Sequences computed at once, per model")
       ->capture_default_str()

@@ -1,8 +1,16 @@
 #include "cluster/stage.h"
 
-#include "base/limits.h"
+#include <tuple>
 
 namespace hearth::cluster {
+
+bool same(const StageOptions& a, const StageOptions& b) {
+  const auto parts = [](const StageOptions& o) {
+    return std::tuple(o.layers.first, o.layers.end, o.context, o.rows_max, o.sequences.kv_type,
+                      o.sequences.positions_max, o.sequences.sequences_max);
+  };
+  return parts(a) == parts(b);
+}
 
 Result<std::unique_ptr<Stage>> Stage::create(const Checkpoint& checkpoint, Backend& backend,
                                              const StageOptions& options) {

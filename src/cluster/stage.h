@@ -15,6 +15,7 @@ struct StageOptions {
   int context = 0, rows_max = 0;
   SequenceOptions sequences{};
 };
+bool same(const StageOptions& a, const StageOptions& b);
 
 class Stage {
  public:

@@ -6,7 +6,6 @@
 
 #include "base/check.h"
 #include "base/checked.h"
-#include "base/limits.h"
 
 namespace hearth::cluster {
 namespace {
@@ -43,6 +42,10 @@ class Writer {
   void text(std::string_view text) {
     CHECK(text.size() <= limits::kFrameTextBytes);
     put(static_cast<uint16_t>(text.size()));
+    append(std::as_bytes(std::span(text)));
+  }
+  void long_text(std::string_view text) {
+    put(static_cast<uint32_t>(text.size()));
     append(std::as_bytes(std::span(text)));
   }
   void floats(std::span<const float> values) {
@@ -107,6 +110,10 @@ class Reader {
     const auto bytes = take(at_most<uint16_t>(limits::kFrameTextBytes));
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
+  std::string long_text() {
+    const auto bytes = take(at_most<uint32_t>(limits::kPemBytes));
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
   // So many elements of `bytes` each can still follow.
   size_t count(size_t bytes) {
     const auto n = get<uint32_t>();
@@ -136,6 +143,7 @@ void read(Reader& in, Hello& m) {
 
 void write(Writer& out, const Assign& m) {
   out.append(m.model);
+  out.put(m.pack_bytes);
   out.put(static_cast<uint32_t>(m.layers.first)), out.put(static_cast<uint32_t>(m.layers.end));
   out.put(m.context), out.put(m.rows_max), out.put(static_cast<uint8_t>(m.kv_type));
   out.put(m.positions_max), out.put(m.sequences_max);
@@ -143,6 +151,7 @@ void write(Writer& out, const Assign& m) {
 }
 void read(Reader& in, Assign& m) {
   in.fill(m.model);
+  m.pack_bytes = in.at_most<uint64_t>(limits::kFileBytes);
   m.layers.first = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
   m.layers.end = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
   if (m.layers.end < m.layers.first) in.refuse();
@@ -208,6 +217,18 @@ void read(Reader& in, PackPiece& m) {
   m.offset = in.at_most<uint64_t>(limits::kFileBytes);
   const auto bytes = in.take(in.at_most<uint32_t>(limits::kPieceOfModelBytes));
   m.bytes.assign(bytes.begin(), bytes.end());
+}
+
+void write(Writer& out, const Enrol& m) { out.text(m.secret), out.long_text(m.request_pem); }
+void read(Reader& in, Enrol& m) {
+  m.secret = in.text();
+  m.request_pem = in.long_text();
+}
+
+void write(Writer& out, const Enrolled& m) { out.long_text(m.certificate_pem), out.long_text(m.authority_pem); }
+void read(Reader& in, Enrolled& m) {
+  m.certificate_pem = in.long_text();
+  m.authority_pem = in.long_text();
 }
 
 void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden); }
@@ -284,8 +305,7 @@ Result<std::optional<Frame>> FrameReader::next() {
   if (version != kWireVersion)
     return fail(Code::kUnsupported, "a frame of version {}; this program speaks {}", version, kWireVersion);
   if (kind >= kKinds || zero != 0) return fail(Code::kMalformed, "a frame of kind {}", kind);
-  if (payload > limits::kFrameBytes)
-    return fail(Code::kLimit, "a frame of {} bytes; the limit is {}", payload, limits::kFrameBytes);
+  if (payload > payload_max_) return fail(Code::kLimit, "a frame of {} bytes; the limit is {}", payload, payload_max_);
   if (bytes.size() < kFrameHeaderBytes + payload) return std::nullopt;
   if (crc32c(bytes.subspan(8, kFrameHeaderBytes - 8 + payload)) != crc)
     return fail(Code::kCorrupt, "a frame of {} bytes does not have its checksum", payload);

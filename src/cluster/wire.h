@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/result.h"
 #include "model/decoder.h"
 #include "model/pack.h"
@@ -39,7 +40,8 @@ struct Hello {
 };
 // A stage's work from this epoch on.
 struct Assign {
-  Digest model{};  // SHA-256 of what its pack was made from
+  Digest model{};           // SHA-256 of what its pack was made from
+  uint64_t pack_bytes = 0;  // of the pack's file
   LayerRange layers{};
   uint32_t context = 0, rows_max = 0;
   KvType kv_type = KvType::kF16;
@@ -83,7 +85,16 @@ struct PackPiece {
   std::vector<std::byte> bytes;
 };
 
-using Message = std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece>;
+// A machine that joins asks for its certificate with the invitation's secret, and gets it.
+struct Enrol {
+  std::string secret, request_pem;
+};
+struct Enrolled {
+  std::string certificate_pem, authority_pem;
+};
+
+using Message =
+    std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece, Enrol, Enrolled>;
 
 struct Frame {
   uint64_t epoch = 0, step = 0;
@@ -99,6 +110,7 @@ std::vector<std::byte> step_bytes(uint64_t epoch, uint64_t step, std::span<const
 // Frames out of a stream of bytes.
 class FrameReader {
  public:
+  explicit FrameReader(uint64_t payload_max = limits::kFrameBytes) : payload_max_(payload_max) {}
   // The place to put further bytes.
   std::span<std::byte> room();
   void put(size_t bytes) { used_ += bytes; }
@@ -106,6 +118,7 @@ class FrameReader {
   Result<std::optional<Frame>> next();
 
  private:
+  uint64_t payload_max_;
   std::vector<std::byte> buffer_;
   size_t begin_ = 0, used_ = 0;
 };

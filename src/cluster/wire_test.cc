@@ -46,6 +46,7 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
   sent.push_back({1, 2, Hello{LinkClass::kResults, session}});
   sent.push_back({7, 0,
                   Assign{.model = {std::byte{1}},
+                         .pack_bytes = 1ull << 34,
                          .layers = {3, 9},
                          .context = 4096,
                          .rows_max = 64,
@@ -61,6 +62,8 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
   sent.push_back({7, 0, Failure{true, "no route"}});
   sent.push_back({7, 0, Fetch{1ull << 33, 4096}});
   sent.push_back({7, 0, PackPiece{1ull << 33, bytes_of("weights")}});
+  sent.push_back({0, 0, Enrol{"secret", "request"}});
+  sent.push_back({0, 0, Enrolled{"certificate", "authority"}});
   ASSERT_EQ(sent.size(), std::variant_size_v<Message>);
   std::vector<std::byte> bytes;
   for (const Frame& frame : sent) {
@@ -116,9 +119,9 @@ TEST(Wire, RefusesCountsAndSizesThatCannotBe) {
   EXPECT_FALSE(accepted(step, rows + 12, 2)) << "four rows of six values";
   EXPECT_FALSE(accepted(step, rows + 4, 0x80000000)) << "a sequence below zero";
   const auto assign = to_bytes({1, 0, Assign{.layers = {2, 4}, .context = 8, .rows_max = 8, .next = ""}});
-  EXPECT_TRUE(accepted(assign, 32, 3));
-  EXPECT_FALSE(accepted(assign, 32, 5)) << "layers that end before they begin";
-  EXPECT_FALSE(accepted(assign, 36, limits::kLayers + 1));
+  EXPECT_TRUE(accepted(assign, 40, 3));
+  EXPECT_FALSE(accepted(assign, 40, 5)) << "layers that end before they begin";
+  EXPECT_FALSE(accepted(assign, 44, limits::kLayers + 1));
   const auto fetch = to_bytes({1, 0, Fetch{0, 16}});
   EXPECT_FALSE(accepted(fetch, 8, limits::kPieceOfModelBytes + 1));
 }

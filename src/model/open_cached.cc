@@ -18,18 +18,6 @@ namespace fs = std::filesystem;
 // What stays free on a disk that a pack goes to.
 constexpr uint64_t kSpareBytes = 64 << 20;
 
-// A pack is found by what it was made from and what reads it.
-std::string layout() { return fmt::format("{}.{}", kPackFormatVersion, kPanelLayoutVersion); }
-
-// The pack at a place in the cache, if it is whole and of that source.
-Result<Checkpoint> open_pack_of(const fs::path& place, std::string_view digest) {
-  MappedFile file = TRY(MappedFile::open_in_use(place));
-  const auto made_from = pack_source(file.bytes());
-  if (made_from && to_hex(*made_from) != digest)
-    return fail(Code::kCorrupt, "{}: it was made from another model", place.string());
-  return open_pack(std::move(file));
-}
-
 Result<void> check_room(const PackCache& cache, uint64_t bytes) {
   if (bytes > cache.limit_bytes())
     return fail(Code::kLimit, "a pack of {} bytes is over the cache's limit of {} (hearth cache --limit)", bytes,
@@ -90,9 +78,19 @@ Result<std::vector<fs::path>> source_files(const fs::path& path) {
   return files;
 }
 
+std::string pack_layout() { return fmt::format("{}.{}", kPackFormatVersion, kPanelLayoutVersion); }
+
+Result<Checkpoint> open_pack_of(const fs::path& place, std::string_view digest) {
+  MappedFile file = TRY(MappedFile::open_in_use(place));
+  const auto made_from = pack_source(file.bytes());
+  if (made_from && to_hex(*made_from) != digest)
+    return fail(Code::kCorrupt, "{}: it was made from another model", place.string());
+  return open_pack(std::move(file));
+}
+
 Result<fs::path> pack_place(const fs::path& path, const PackCache& cache) {
   const std::vector<fs::path> files = TRY(source_files(path));
-  return cache.place(TRY(cache.source_digest(files, {})), layout());
+  return cache.place(TRY(cache.source_digest(files, {})), pack_layout());
 }
 
 Result<std::optional<Checkpoint>> open_cached(const fs::path& path, Backend& backend, const PackOptions& packs,
@@ -115,7 +113,7 @@ Result<std::optional<Checkpoint>> open_cached(const fs::path& path, Backend& bac
   };
   const auto digest = cache.source_digest(files, show);
   if (!digest) return without(digest.error());
-  const fs::path place = cache.place(*digest, layout());
+  const fs::path place = cache.place(*digest, pack_layout());
   if (!anew) {
     auto pack = open_pack_of(place, *digest);
     if (pack) {

@@ -13,4 +13,9 @@ namespace hearth {
 Result<std::optional<Checkpoint>> open_cached(const std::filesystem::path& path, Backend& backend,
                                               const PackOptions& packs, bool anew);
 
+// A pack is found by what it was made from and by what reads it, which is this.
+std::string pack_layout();
+// The pack at a place in the cache, if it is whole and of that source.
+Result<Checkpoint> open_pack_of(const std::filesystem::path& place, std::string_view source_digest);
+
 }  // namespace hearth

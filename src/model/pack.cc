@@ -38,29 +38,7 @@ Digest sha256(std::span<const std::byte> bytes) {
 }
 
 Result<PackHeader> parse_header(std::span<const std::byte> bytes) {
-  if (!has_pack_magic(bytes)) return fail(Code::kMalformed, "does not begin with '{}'", kMagic);
-  if (bytes.size() < kPackHeaderBytes)
-    return fail(Code::kCorrupt, "cut short: {} bytes, the header alone has {}", bytes.size(), kPackHeaderBytes);
-  uint32_t version = 0;
-  std::memcpy(&version, bytes.data() + kMagic.size(), sizeof version);
-  if (version != kPackFormatVersion)
-    return fail(Code::kUnsupported, "pack format version {}; version {} can be read", version, kPackFormatVersion);
-  if (std::memcmp(sha256(bytes.first(kChecksumOffset)).data(), bytes.data() + kChecksumOffset, sizeof(Digest)) != 0)
-    return fail(Code::kCorrupt, "the header is damaged: its checksum does not match");
-  PackHeader header;
-  each_field(header, [&](auto& field, size_t at) { std::memcpy(&field, bytes.data() + at, sizeof field); });
-  if (header.layout_version != kPanelLayoutVersion)
-    return fail(Code::kUnsupported, "panel layout version {}, this program's is {}; import the model again",
-                header.layout_version, kPanelLayoutVersion);
-  if (header.file_bytes != bytes.size())
-    return fail(Code::kCorrupt, "{} bytes instead of {}: it was cut short or added to", bytes.size(),
-                header.file_bytes);
-  if (header.manifest_bytes > limits::kPackManifestBytes)
-    return fail(Code::kLimit, "a manifest of {} bytes, limit {}", header.manifest_bytes, limits::kPackManifestBytes);
-  const Checked end = Checked(header.manifest_offset) + header.manifest_bytes;
-  if (header.manifest_offset < kPackHeaderBytes || !end.at_most(bytes.size()))
-    return fail(Code::kMalformed, "a manifest of {} bytes at {} does not lie in the file", header.manifest_bytes,
-                header.manifest_offset);
+  const PackHeader header = TRY(parse_pack_header(bytes));
   if (sha256(bytes.subspan(header.manifest_offset, header.manifest_bytes)) != header.manifest_sha256)
     return fail(Code::kCorrupt, "the manifest is damaged: its SHA-256 does not match");
   return header;
@@ -211,6 +189,33 @@ Result<uint64_t> slice_bytes(const PackTensor& tensor) {
   if (tensor.shape[3] != 1 || !bytes.at_most(limits::kFileBytes))
     return fail(Code::kLimit, "tensor '{}' of shape {} in panels", tensor.name, shape_text(ref));
   return static_cast<uint64_t>(format.matrix_bytes(static_cast<int64_t>(*panels.value()), length));
+}
+
+Result<PackHeader> parse_pack_header(std::span<const std::byte> bytes) {
+  if (!has_pack_magic(bytes)) return fail(Code::kMalformed, "does not begin with '{}'", kMagic);
+  if (bytes.size() < kPackHeaderBytes)
+    return fail(Code::kCorrupt, "cut short: {} bytes, the header alone has {}", bytes.size(), kPackHeaderBytes);
+  uint32_t version = 0;
+  std::memcpy(&version, bytes.data() + kMagic.size(), sizeof version);
+  if (version != kPackFormatVersion)
+    return fail(Code::kUnsupported, "pack format version {}; version {} can be read", version, kPackFormatVersion);
+  if (std::memcmp(sha256(bytes.first(kChecksumOffset)).data(), bytes.data() + kChecksumOffset, sizeof(Digest)) != 0)
+    return fail(Code::kCorrupt, "the header is damaged: its checksum does not match");
+  PackHeader header;
+  each_field(header, [&](auto& field, size_t at) { std::memcpy(&field, bytes.data() + at, sizeof field); });
+  if (header.layout_version != kPanelLayoutVersion)
+    return fail(Code::kUnsupported, "panel layout version {}, this program's is {}; import the model again",
+                header.layout_version, kPanelLayoutVersion);
+  if (header.file_bytes != bytes.size())
+    return fail(Code::kCorrupt, "{} bytes instead of {}: it was cut short or added to", bytes.size(),
+                header.file_bytes);
+  if (header.manifest_bytes > limits::kPackManifestBytes)
+    return fail(Code::kLimit, "a manifest of {} bytes, limit {}", header.manifest_bytes, limits::kPackManifestBytes);
+  const Checked end = Checked(header.manifest_offset) + header.manifest_bytes;
+  if (header.manifest_offset < kPackHeaderBytes || !end.at_most(bytes.size()))
+    return fail(Code::kMalformed, "a manifest of {} bytes at {} does not lie in the file", header.manifest_bytes,
+                header.manifest_offset);
+  return header;
 }
 
 Result<Digest> pack_source(std::span<const std::byte> bytes) { return TRY(parse_header(bytes)).source_sha256; }

@@ -97,6 +97,8 @@ bool has_pack_magic(std::span<const std::byte> bytes);
 // each tensor in its segment with the bytes that type and shape need, none over another. Segments are not read.
 // kUnsupported: of another format or layout version; kCorrupt: cut short, or a digest does not match; kMalformed.
 Result<Pack> parse_pack(std::span<const std::byte> bytes);
+// The header alone, of a whole file's bytes; the manifest's place lies in it, what is there is not looked at.
+Result<PackHeader> parse_pack_header(std::span<const std::byte> bytes);
 // The digest of what a pack was made from, by its header alone.
 Result<Digest> pack_source(std::span<const std::byte> bytes);
 // Bytes of one slice of a tensor; kMalformed or kLimit if there can be no such tensor.

@@ -1,0 +1,104 @@
+#include "cli/chain_options.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+
+#include "base/limits.h"
+#include "cli/settings.h"
+#include "cluster/remote_chain.h"
+#include "cluster/site.h"
+#include "model/arch/all.h"
+
+namespace hearth::cli {
+namespace {
+
+using cluster::ChainPlan;
+
+Result<int> parse_layer(std::string_view text, std::string_view whole) {
+  int layer = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
+  if (error != std::errc() || end != text.data() + text.size() || layer < 0)
+    return fail(Code::kInvalidArgument, "--stages {}: layers are FIRST-END, as 10-20", whole);
+  return layer;
+}
+
+// HOST:PORT or HOST:PORT=FIRST-END; all stages say their layers, or none does.
+Result<ChainPlan> read_stages(const ModelOptions& options, int n_layers, std::vector<ListenAddress>& nodes) {
+  ChainPlan plan{.own_end = options.own_layers, .stages = {}};
+  for (const std::string& given : options.stages) {
+    const size_t equals = given.find('=');
+    nodes.push_back(TRY(parse_listen_address(given.substr(0, equals))));
+    if (equals == std::string::npos) continue;
+    const std::string_view layers = std::string_view(given).substr(equals + 1);
+    const size_t dash = layers.find('-');
+    const int first = TRY(parse_layer(layers.substr(0, dash), given));
+    const int end = TRY(parse_layer(dash == std::string_view::npos ? "" : layers.substr(dash + 1), given));
+    if (plan.stages.empty()) plan.own_end = first;
+    plan.stages.push_back({static_cast<int>(nodes.size()) - 1, {first, end}});
+  }
+  if (plan.own_end > n_layers)
+    return fail(Code::kInvalidArgument, "--own-layers {}: the model has {}", plan.own_end, n_layers);
+  if (plan.stages.empty())
+    plan = cluster::even_plan(plan.own_end, n_layers, static_cast<int>(nodes.size()));
+  else if (plan.stages.size() != nodes.size())
+    return fail(Code::kInvalidArgument, "--stages: all of them say their layers (HOST:PORT=FIRST-END), or none");
+  return plan;
+}
+
+}  // namespace
+
+std::filesystem::path site_folder() { return home_folder() / "site"; }
+
+std::string machine_name() {
+  std::array<char, 64> host{};
+  if (::gethostname(host.data(), host.size() - 1) != 0) return "machine";
+  std::string name;
+  for (const char c : std::string_view(host.data()))
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.') name += c;
+  return name.empty() ? "machine" : name;
+}
+
+void declare_chain_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("--stages", options.stages,
+                 "Machines of the site that run the layers, in order: HOST:PORT,... for even parts, or "
+                 "HOST:PORT=FIRST-END,...; they run `hearth node`")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_option("--spare", options.spares, "HOST:PORT,... of machines that take over when one with a stage is lost")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_option("--own-layers", options.own_layers, "With --stages: this machine runs the first N layers itself")
+      ->check(CLI::Range(0, static_cast<int>(limits::kLayers)));
+}
+
+Result<void> check_chain(const ModelOptions& options) {
+  if (!has_chain(options)) {
+    if (options.spares.empty() && options.own_layers == 0) return {};
+    return fail(Code::kInvalidArgument, "--spare and --own-layers go with --stages");
+  }
+  const auto without = [](std::string_view what, std::string_view why) {
+    return fail(Code::kInvalidArgument, "--stages does not go together with {}: {}", what, why);
+  };
+  if (!options.adapters.empty()) return without("--adapter", "stages have no adapters");
+  if (!options.memory.empty()) return without("--memory", "the layers are elsewhere");
+  if (options.no_cache) return without("--no-cache", "stages are parts of the model's pack");
+  if (options.precision != "8") return without("--precision", "stages compute at full precision");
+  if (options.kv_type != "f16" && options.kv_type != "i8")
+    return without("--kv-type " + options.kv_type, "use f16 or i8; the others are measured on one machine");
+  return {};
+}
+
+Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Model& model) {
+  if (!has_chain(options)) return nullptr;
+  const Family* family = TRY(find_family(*model.checkpoint));
+  const DecoderConfig config = TRY(family->configure(ModelKeys(*model.checkpoint)));
+  cluster::RemoteChainOptions chain;
+  chain.tls = TRY(cluster::open_site(site_folder()));
+  chain.plan = TRY(read_stages(options, config.n_layers(), chain.nodes));
+  for (const std::string& spare : options.spares) chain.nodes.push_back(TRY(parse_listen_address(spare)));
+  return cluster::RemoteChain::create(std::move(chain), model.checkpoint->path(), model.backend);
+}
+
+}  // namespace hearth::cli

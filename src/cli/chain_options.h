@@ -1,0 +1,25 @@
+// A model's layers on other machines of the site, as the command line says it.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "cli/model_options.h"
+
+namespace hearth::cli {
+
+// Where this machine's certificates are: $HEARTH_HOME/site.
+std::filesystem::path site_folder();
+// Its name for others: what the system calls it, without what certificates do not allow.
+std::string machine_name();
+
+// Declares --stages, --spare and --own-layers.
+void declare_chain_options(CLI::App& app, ModelOptions& options);
+inline bool has_chain(const ModelOptions& options) { return !options.stages.empty(); }
+// kInvalidArgument for what does not go together with stages.
+Result<void> check_chain(const ModelOptions& options);
+// The chain for a model that was loaded without layers; null if the options name no stages.
+Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Model& model);
+
+}  // namespace hearth::cli

@@ -1,0 +1,85 @@
+#include "cluster/node.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cli/chain_options.h"
+#include "cli/command.h"
+#include "cli/service.h"
+#include "cli/settings.h"
+#include "cluster/pack_part.h"
+#include "cluster/site.h"
+#include "model/open_cached.h"
+
+namespace hearth::cli {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::string listen = "127.0.0.1:7950", join, name = machine_name();
+};
+
+// From the cache of packs if the model was run here, else the parts that are needed, from whoever asks for the work.
+Result<Checkpoint> open_model(const PackCache& cache, std::mutex& fetching, const cluster::Assign& assignment,
+                              const cluster::FetchPack& fetch) {
+  const std::string digest = to_hex(assignment.model);
+  const std::filesystem::path place = cache.place(digest, pack_layout());
+  if (auto pack = open_pack_of(place, digest); pack) {
+    cache.touch(place);
+    return pack;
+  }
+  const std::scoped_lock lock(fetching);
+  return cluster::open_pack_part(cache.folder().parent_path() / "parts", assignment, fetch);
+}
+
+Result<void> run(const Options& options) {
+  ServiceSignals signals;  // before any thread
+  if (!options.join.empty()) {
+    const cluster::Invitation invitation = TRY(cluster::parse_invitation(options.join));
+    TRY(cluster::join_site(site_folder(), invitation, options.name));
+    fmt::print(stderr, "Joined the site as {}.\n", options.name);
+  }
+  const Store store = TRY(open_store());
+  const auto cache = open_cache(store);
+  if (!cache) return fail(Code::kIo, "{}: a node needs its cache of packs", store.root().string());
+  std::mutex fetching;
+  cluster::NodeOptions node;
+  node.listen = TRY(parse_listen_address(options.listen));
+  node.tls = TRY(cluster::open_site(site_folder()));
+  node.backend = TRY(make_backend(options.model));
+  node.open_model = [&](const cluster::Assign& assignment, const cluster::FetchPack& fetch) {
+    return open_model(*cache, fetching, assignment, fetch);
+  };
+  const auto running = TRY(cluster::Node::start(std::move(node)));
+  fmt::print(stderr, "Listening on port {} for owners of this site\n", running->port());
+  notify_service("READY=1");
+  while (signals.next() != ServiceSignals::Signal::kEnd) continue;
+  notify_service("STOPPING=1");
+  const cluster::NodeStats stats = running->stats();
+  fmt::print(stderr, "{} steps of {} assignments; {} connections, {} refused; {} steps of old epochs\n", stats.steps,
+             stats.assignments, stats.connections, stats.refused, stats.stale_steps);
+  return {};
+}
+
+std::function<Result<void>()> declare(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("--listen", options->listen, "HOST:PORT on which owners of models reach this machine")
+      ->capture_default_str();
+  app.add_option("--join", options->join, "Join a site first, with the token of `hearth cluster invite`");
+  app.add_option("--name", options->name, "With --join: what this machine is called in the site");
+  app.add_option("--threads,-t", options->model.n_threads, "Threads (default: HEARTH_THREADS, or the physical cores)")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--backend", options->model.backend, "What computes: cpu, or reference")->capture_default_str();
+  return [options] { return run(*options); };
+}
+
+}  // namespace
+
+extern const Command kNode;
+const Command kNode{"node", "run layers for other machines of the site",
+                    "  hearth node --listen 0.0.0.0:7950 --join 10.0.0.1:7949/AUTHORITY/SECRET\n"
+                    "  hearth node --listen 0.0.0.0:7950\n"
+                    "  hearth run default \"Hello\" --stages 10.0.0.2:7950,10.0.0.3:7950   # on the owner",
+                    declare};
+
+}  // namespace hearth::cli

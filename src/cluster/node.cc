@@ -1,0 +1,147 @@
+#include "cluster/node.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "cluster/frame_link.h"
+#include "cluster/node_session.h"
+
+namespace hearth::cluster {
+namespace {
+
+constexpr std::chrono::milliseconds kLook{200}, kHandshake{10'000};
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::start(NodeOptions options) {
+  std::unique_ptr<Node> node(new Node(std::move(options)));
+  node->listener_ = TRY(PeerListener::listen(node->options_.listen));
+  node->thread_ = std::jthread([raw = node.get()](const std::stop_token& stop) { raw->accept(stop); });
+  return node;
+}
+
+Node::~Node() {
+  thread_.request_stop();
+  if (thread_.joinable()) thread_.join();
+  {
+    const std::scoped_lock lock(mutex_);
+    ending_ = true;
+    for (const auto& [id, session] : sessions_) session->end();
+    for (const auto& weak : links_)
+      if (const auto link = weak.lock()) link->close();
+  }
+  connections_.clear();
+}
+
+NodeStats Node::stats() const {
+  return {.connections = n_connections_,
+          .refused = n_refused_,
+          .assignments = n_assignments_,
+          .steps = n_steps_,
+          .stale_steps = n_stale_};
+}
+
+void Node::accept(const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    auto accepted = listener_->accept(kLook);
+    if (!accepted) {
+      LOG(kWarning, "{}", accepted.error().message);
+      std::this_thread::sleep_for(kLook);  // such as: too many open files
+      continue;
+    }
+    std::erase_if(connections_, [](const Connection& connection) { return connection.over.load(); });
+    if (!*accepted) continue;
+    if (connections_.size() >= static_cast<size_t>(limits::kNodeConnections)) {
+      ++n_refused_;
+      continue;
+    }
+    ++n_connections_;
+    Connection& connection = connections_.emplace_back();
+    connection.thread = std::jthread([this, &connection, fd = std::move(*accepted)]() mutable {
+      serve(std::move(fd));
+      connection.over = true;
+    });
+  }
+}
+
+std::shared_ptr<NodeSession> Node::find(const SessionId& id) const {
+  const std::scoped_lock lock(mutex_);
+  const auto found = sessions_.find(id);
+  return found == sessions_.end() ? nullptr : found->second;
+}
+
+void Node::serve(Descriptor accepted) {
+  auto shaken = PeerListener::shake_hands(*options_.tls, std::move(accepted), kHandshake);
+  if (!shaken) {
+    ++n_refused_;
+    LOG(kInfo, "{}", shaken.error().message);
+    return;
+  }
+  const std::shared_ptr<PeerLink> link = std::move(*shaken);
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(links_, [](const auto& weak) { return weak.expired(); });
+    if (ending_) return;
+    links_.push_back(link);
+  }
+  FrameReader reader;
+  const auto first = next_frame(*link, reader, kHandshake);
+  const auto* hello = first ? std::get_if<Hello>(&first->message) : nullptr;
+  const auto session = hello && hello->link != LinkClass::kControl ? find(hello->session) : nullptr;
+  if (!hello || (hello->link != LinkClass::kControl && !session)) {
+    ++n_refused_;
+    LOG(kWarning, "{}: {}", link->peer(), first ? "a connection of no session" : first.error().message);
+    return;
+  }
+  if (hello->link == LinkClass::kControl) return serve_control(link, reader, hello->session);
+  if (hello->link == LinkClass::kSteps) return serve_steps(*link, reader, *session);
+  session->answer_on(link);
+  (void)next_frame(*link, reader, kForever);  // nothing comes but its end
+}
+
+void Node::serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& reader, const SessionId& id) {
+  const auto session = std::make_shared<NodeSession>(*this, id, link);
+  {
+    const std::scoped_lock lock(mutex_);
+    std::shared_ptr<NodeSession>& place = sessions_[id];
+    if (place) place->end();  // its owner gave that connection up
+    place = session;
+  }
+  for (;;) {
+    auto frame = next_frame(*link, reader, kForever);
+    if (!frame) {
+      LOG(kInfo, "{}", frame.error().message);
+      break;
+    }
+    if (std::holds_alternative<Ping>(frame->message)) {
+      if (!link->send_all(to_bytes({frame->epoch, 0, Pong{}}), kHandshake)) break;
+    } else if (auto* assign = std::get_if<Assign>(&frame->message)) {
+      session->assign(frame->epoch, std::move(*assign));
+    } else if (auto* piece = std::get_if<PackPiece>(&frame->message)) {
+      session->take_piece(std::move(*piece));
+    } else {
+      ++n_refused_;
+      break;
+    }
+  }
+  session->end();
+  const std::scoped_lock lock(mutex_);
+  if (const auto found = sessions_.find(id); found != sessions_.end() && found->second == session)
+    sessions_.erase(found);
+}
+
+void Node::serve_steps(PeerLink& link, FrameReader& reader, NodeSession& session) {
+  for (;;) {
+    auto frame = next_frame(link, reader, kForever);
+    if (!frame) return;
+    auto* step = std::get_if<Step>(&frame->message);
+    if (!step) {
+      ++n_refused_;
+      return;
+    }
+    session.step(frame->epoch, frame->step, std::move(*step));
+  }
+}
+
+}  // namespace hearth::cluster

@@ -1,0 +1,214 @@
+// Machines of a site over real connections: owners and nodes in this process, on addresses of this machine.
+#include "cluster/node.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "cluster/frame_link.h"
+#include "cluster/pack_part.h"
+#include "cluster/remote_chain.h"
+#include "cluster/site.h"
+#include "engine/engine.h"
+#include "model/golden_models.h"
+#include "model/model.h"
+#include "support/test_folder.h"
+
+namespace hearth::cluster {
+namespace {
+
+constexpr int kContext = 192;
+constexpr std::chrono::milliseconds kPatience{10'000};
+
+class Nodes : public testing::Test {
+ protected:
+  Nodes() {
+    EXPECT_TRUE(make_site(path("site"), "owner"));
+    tls_ = open_site(path("site")).value();
+    const Checkpoint original = open_checkpoint(kGoldenFolder / "llama/model.gguf").value();
+    EXPECT_TRUE(write_pack(original, pack(), 1));
+  }
+  [[nodiscard]] std::filesystem::path path(const std::string& name) const { return folder_.path() / name; }
+  [[nodiscard]] std::filesystem::path pack() const { return path("model.pack"); }
+
+  std::unique_ptr<Node> start_node(const std::string& name, bool has_model = true) {
+    NodeOptions options;
+    options.listen = parse_listen_address("127.0.0.1:0").value();
+    options.tls = tls_;
+    options.backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
+    options.open_model = [this, name, has_model](const Assign& assignment, const FetchPack& fetch) {
+      return has_model ? open_checkpoint(pack()) : open_pack_part(path(name), assignment, fetch);
+    };
+    return Node::start(std::move(options)).value();
+  }
+  static ListenAddress address_of(const Node& node) {
+    return parse_listen_address(fmt::format("127.0.0.1:{}", node.port())).value();
+  }
+
+  // `plan` over these addresses; without any the model is whole.
+  std::unique_ptr<Engine> make_engine(std::vector<ListenAddress> nodes, ChainPlan plan) {
+    std::shared_ptr<Backend> backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
+    DecoderOptions decoder{.context = kContext, .rows_max = 0, .progress = {}};
+    EngineOptions options{.parallel = 3};
+    if (!nodes.empty()) {
+      decoder.layers = LayerRange{0, 0};
+      options.chain =
+          RemoteChain::create({.tls = tls_, .nodes = std::move(nodes), .plan = std::move(plan)}, pack(), backend)
+              .value();
+    }
+    return Engine::create(load_model(pack(), backend, decoder).value(), options).value();
+  }
+
+  // Three answers at once; `meanwhile` after each token of the first.
+  static std::vector<std::vector<Token>> answers(Engine& engine, const std::function<void(size_t)>& meanwhile = {}) {
+    std::vector<std::unique_ptr<Stream>> streams;
+    for (int i = 0; i < 3; ++i) {
+      Request request;
+      request.prompt = encode_prompt(*engine.model().text.tokenizer,
+                                     "THE SEA IS WIDE, THE SHIP IS SMALL " + std::string(static_cast<size_t>(i), 'A'));
+      request.sampling.temperature = i == 0 ? 0.0f : 0.8f;
+      request.sampling.seed = 5;
+      request.max_tokens = 60;
+      request.ignore_eos = true;
+      streams.push_back(engine.submit(std::move(request)).value());
+    }
+    std::vector<std::vector<Token>> all(3);
+    for (size_t i = 0; i < 3; ++i)
+      for (hearth::Piece piece; !piece.done;) {
+        piece = streams[i]->next();
+        all[i].insert(all[i].end(), piece.tokens.begin(), piece.tokens.end());
+        if (i == 0 && meanwhile) meanwhile(all[0].size());
+      }
+    return all;
+  }
+
+  TestFolder folder_;
+  std::shared_ptr<SiteTls> tls_;
+};
+
+TEST_F(Nodes, AnswerAsOneMachine) {
+  const auto whole = answers(*make_engine({}, {}));
+  ASSERT_EQ(whole[1].size(), 60u);
+  const auto one = start_node("one"), two = start_node("two");
+  EXPECT_EQ(answers(*make_engine({address_of(*one)}, even_plan(0, 2, 1))), whole) << "one stage";
+  EXPECT_EQ(answers(*make_engine({address_of(*one)}, even_plan(1, 2, 1))), whole) << "one stage and the owner";
+  EXPECT_EQ(answers(*make_engine({address_of(*one), address_of(*two)}, even_plan(0, 2, 2))), whole) << "two stages";
+  EXPECT_GT(one->stats().steps, 60u);
+  EXPECT_EQ(one->stats().refused + one->stats().stale_steps, 0u);
+}
+
+TEST_F(Nodes, FetchTheLayersTheyHaveNot) {
+  const auto whole = answers(*make_engine({}, {}));
+  const auto one = start_node("one", false), two = start_node("two", false);
+  const std::vector<ListenAddress> both{address_of(*one), address_of(*two)};
+  EXPECT_EQ(answers(*make_engine(both, even_plan(0, 2, 2))), whole);
+  // What was fetched is there the next time, and what is damaged is not believed.
+  EXPECT_EQ(answers(*make_engine(both, even_plan(0, 2, 2))), whole);
+}
+
+TEST_F(Nodes, ALostStageIsReplacedInTheMiddleOfAnswers) {
+  const auto whole = answers(*make_engine({}, {}));
+  for (const int with_spare : {0, 1, 2}) {
+    auto one = start_node("one"), two = start_node("two"), three = start_node("three");
+    std::vector<ListenAddress> nodes{address_of(*one), address_of(*two)};
+    if (with_spare == 1) nodes.push_back(address_of(*three));
+    const auto engine = make_engine(nodes, even_plan(0, 2, 2));
+    const auto told = answers(*engine, [&](size_t n) {
+      if (n >= 20) two.reset();
+      if (n >= 40 && with_spare == 2) one.reset();  // both: the owner goes on alone
+    });
+    EXPECT_EQ(told, whole) << with_spare;
+    if (with_spare == 1) {
+      EXPECT_GT(three->stats().steps, 0u);
+    }
+    EXPECT_EQ(answers(*engine), whole) << "and afterwards";
+  }
+}
+
+TEST_F(Nodes, TellWhatIsWrongWhenNoneIsThere) {
+  std::shared_ptr<Backend> backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
+  const auto nobody = parse_listen_address("127.0.0.1:1").value();
+  const auto chain =
+      RemoteChain::create({.tls = tls_, .nodes = {nobody}, .plan = even_plan(0, 2, 1)}, pack(), backend).value();
+  const auto started = chain->start({.kv_type = KvType::kF16, .positions_max = 64, .sequences_max = 2}, 64);
+  ASSERT_FALSE(started);
+  EXPECT_TRUE(started.error().message.contains("127.0.0.1:1")) << started.error().message;
+}
+
+TEST_F(Nodes, NonsenseAndStaleStepsAreRefused) {
+  const auto node = start_node("one");
+  const auto dial = [&](const Message& first) {
+    auto link = PeerLink::dial(*tls_, address_of(*node), kPatience).value();
+    EXPECT_TRUE(link->send_all(to_bytes({1, 0, first}), kPatience));
+    return link;
+  };
+  const auto ended = [](PeerLink& link) {
+    FrameReader reader;
+    return !next_frame(link, reader, kPatience);
+  };
+  EXPECT_TRUE(ended(*dial(Ping{}))) << "not a hello";
+  EXPECT_TRUE(ended(*dial(Hello{LinkClass::kSteps, {}}))) << "a session that nobody opened";
+  const auto garbage = dial(Hello{LinkClass::kControl, {std::byte{1}}});
+  EXPECT_TRUE(garbage->send_all(std::vector<std::byte>(100, std::byte{0xff}), kPatience));
+  EXPECT_TRUE(ended(*garbage));
+  // A stage that has an epoch takes no steps of an older one.
+  SessionId session{std::byte{2}};
+  const auto control = dial(Hello{LinkClass::kControl, session});
+  const Checkpoint checkpoint = open_checkpoint(pack()).value();
+  Assign assign{.model = pack_source(checkpoint.files().front().bytes()).value(),
+                .pack_bytes = checkpoint.file_bytes(),
+                .layers = {0, 2},
+                .context = 64,
+                .rows_max = 8,
+                .kv_type = KvType::kF16,
+                .positions_max = 64,
+                .sequences_max = 2,
+                .next = ""};
+  FrameReader reader;
+  EXPECT_TRUE(control->send_all(to_bytes({7, 0, assign}), kPatience));
+  EXPECT_TRUE(std::holds_alternative<Ready>(next_frame(*control, reader, kPatience).value().message));
+  const auto results = dial(Hello{LinkClass::kResults, session}), steps = dial(Hello{LinkClass::kSteps, session});
+  const Step step{
+      .ops = {{SequenceOp::Kind::kOpen, 0, 0}}, .rows = {{0, 0, 1}}, .hidden = std::vector<float>(32, 1.0f)};
+  EXPECT_TRUE(steps->send_all(to_bytes({6, 1, step}), kPatience));
+  EXPECT_TRUE(steps->send_all(to_bytes({7, 1, step}), kPatience));
+  EXPECT_TRUE(steps->send_all(to_bytes({7, 1, step}), kPatience));  // again: it is answered, not run
+  FrameReader answers;
+  for (int i = 0; i < 2; ++i) {
+    const auto frame = next_frame(*results, answers, kPatience);
+    ASSERT_TRUE(frame);
+    EXPECT_EQ(frame->epoch, 7u);
+    EXPECT_TRUE(std::holds_alternative<StepAnswer>(frame->message));
+  }
+  EXPECT_EQ(node->stats().stale_steps, 1u);
+  EXPECT_EQ(node->stats().steps, 1u);
+}
+
+TEST_F(Nodes, JoinWithAnInvitationOnce) {
+  std::atomic<bool> never{false};
+  const auto desk = InvitationDesk::open(path("site"), parse_listen_address("127.0.0.1:0").value()).value();
+  const Invitation invitation = parse_invitation(to_text(desk->invitation())).value();
+  Result<std::string> joined;
+  std::jthread waits([&] { joined = desk->wait_for_one(never, std::chrono::seconds(60)); });
+  Invitation wrong = invitation;
+  wrong.secret[0] = wrong.secret[0] == '0' ? '1' : '0';
+  EXPECT_FALSE(join_site(path("burglar"), wrong, "burglar"));
+  EXPECT_FALSE(open_site(path("burglar")));
+  wrong = invitation;
+  wrong.authority_digest[0] = wrong.authority_digest[0] == '0' ? '1' : '0';
+  EXPECT_FALSE(join_site(path("misled"), wrong, "misled")) << "another authority than the token's";
+  const auto done = join_site(path("cellar"), invitation, "cellar");
+  ASSERT_TRUE(done) << done.error().message;
+  waits.join();
+  EXPECT_EQ(joined.value(), "cellar");
+  EXPECT_FALSE(join_site(path("cellar"), invitation, "cellar")) << "it has a site";
+  // The new member is believed, and believes.
+  const auto node = start_node("one");
+  EXPECT_TRUE(PeerLink::dial(*open_site(path("cellar")).value(), address_of(*node), kPatience));
+  for (const std::string text : {"", "x", "host:1", "host:1/abc/def", "/" + std::string(64, 'a') + "/b"})
+    EXPECT_FALSE(parse_invitation(text)) << text;
+}
+
+}  // namespace
+}  // namespace hearth::cluster

@@ -1,0 +1,95 @@
+// The owner's end of a chain: an engine's layers on other machines of the site, and the first of them here if the plan says so.
+//
+// All of it on the engine's thread: it sends, waits for answers and watches the stages while it waits. What to do is decided by
+// ChainOwner; this gives it the events and does the actions.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cluster/chain_owner.h"
+#include "cluster/stage.h"
+#include "engine/chain.h"
+#include "net/peer_link.h"
+
+namespace hearth::cluster {
+
+struct RemoteChainOptions {
+  std::shared_ptr<SiteTls> tls;
+  std::vector<ListenAddress> nodes;  // those with stages first, then spare ones
+  ChainPlan plan{};
+  ChainTiming timing{};
+};
+
+class RemoteChain final : public Chain {
+ public:
+  // `pack`: of the model, which is a checkpoint of its own here; the backend is the engine's.
+  static Result<std::shared_ptr<RemoteChain>> create(RemoteChainOptions options, const std::filesystem::path& pack,
+                                                     std::shared_ptr<Backend> backend);
+  ~RemoteChain() override;
+
+  [[nodiscard]] const DecoderConfig& config() const override { return config_; }
+  Result<void> start(const SequenceOptions& sequences, int context) override;
+  Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                  std::span<float> stream) override;
+
+ private:
+  struct Link {
+    std::unique_ptr<PeerLink> link;
+    FrameReader reader;
+  };
+  struct Node {
+    ListenAddress address;
+    Link control;
+    std::string trouble;  // why it was lost
+  };
+  struct Part {
+    std::vector<StepRows> rows;
+    std::span<float> stream;
+    uint64_t step = 0;  // 0: not posted
+    std::vector<std::byte> bytes;
+  };
+
+  RemoteChain(RemoteChainOptions options, Checkpoint pack, std::shared_ptr<Backend> backend, DecoderConfig config)
+      : options_(std::move(options)),
+        checkpoint_(std::move(pack)),
+        backend_(std::move(backend)),
+        config_(std::move(config)),
+        owner_(options_.plan, static_cast<int>(options_.nodes.size()), options_.timing) {}
+
+  Result<void> set_up();
+  Result<void> make_own_stage();
+  Result<void> post(Part& part, std::span<const SequenceOp> ops);
+  void pump(Time patience);
+  void do_actions();
+  void connect(int node);
+  void assign(int node);
+  void open_paths();
+  void send(uint64_t step);
+  void lose(int node, const std::string& why);
+  // The frames that came on it. False: it is lost, with the reason.
+  Result<void> read(Link& link, int node);
+  void take(int node, Frame frame);
+  Result<Link> dial(int node, LinkClass what);
+  void send_piece(int node, const Fetch& fetch);
+  [[nodiscard]] std::string describe_plan() const;
+
+  RemoteChainOptions options_;
+  Checkpoint checkpoint_;
+  std::shared_ptr<Backend> backend_;
+  DecoderConfig config_;
+  Digest model_{};
+  SessionId session_{};
+  ChainOwner owner_;
+  StageOptions shape_{};  // of all stages, but the layers
+  std::unique_ptr<Stage> own_;
+  uint64_t own_epoch_ = 0;  // that its state is of
+  std::vector<Node> nodes_;
+  Link steps_, results_;
+  std::vector<Part> parts_;  // of the step
+  size_t delivered_ = 0;
+  std::vector<std::pair<uint64_t, std::vector<float>>> answers_;
+  bool started_ = false, over_ = false, failed_ = false;
+};
+
+}  // namespace hearth::cluster

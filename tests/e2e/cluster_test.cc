@@ -1,0 +1,134 @@
+// Machines of a site as processes: what a user starts, what becomes of an answer when one of them is killed or frozen.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <thread>
+
+#include "support/program.h"
+#include "support/real_model.h"
+#include "support/test_folder.h"
+
+namespace hearth {
+namespace {
+
+using test::Environment;
+using test::Program;
+
+// What stands in `text` between two marks; empty if they are not there yet.
+std::string between(const std::string& text, const std::string& before, const std::string& after) {
+  const size_t begin = text.find(before);
+  const size_t end = begin == std::string::npos ? begin : text.find(after, begin + before.size());
+  return end == std::string::npos ? "" : text.substr(begin + before.size(), end - begin - before.size());
+}
+
+class ClusterTest : public testing::Test {
+ protected:
+  ClusterTest() {
+    const auto model = test::real_model();
+    EXPECT_TRUE(model) << "the tiny model is not there; ./dev test fetches it";
+    if (model) model_ = model->string();
+    const auto made = test::run_program({HEARTH_PROGRAM, "cluster", "init", "--name", "owner"}, at("owner"));
+    EXPECT_EQ(made.exit_code, 0) << made.err;
+  }
+
+  // Each machine has its own folder.
+  [[nodiscard]] Environment at(const std::string& machine, const std::string& log = "warning") const {
+    return {{"HEARTH_HOME", (folder_.path() / machine).string()}, {"HEARTH_THREADS", "1"}, {"HEARTH_LOG", log}};
+  }
+
+  static void wait_until(const Program& program, const std::string& says) {
+    while (program.running() && !program.err().contains(says))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_TRUE(program.err().contains(says)) << program.err();
+  }
+
+  struct Machine {
+    std::unique_ptr<Program> program;
+    std::string address;
+  };
+  // Joins the site with an invitation, as a new machine does, and runs stages.
+  Machine join(const std::string& name) {
+    Program invites({HEARTH_PROGRAM, "cluster", "invite", "--listen", "127.0.0.1:0"}, at("owner"));
+    wait_until(invites, "--join");
+    const std::string token = between(invites.err(), "--join ", "\n");
+    Machine machine;
+    machine.program = std::make_unique<Program>(
+        std::vector<std::string>{HEARTH_PROGRAM, "node", "--listen", "127.0.0.1:0", "--name", name, "--join", token},
+        at(name, "debug"));
+    wait_until(*machine.program, "Listening on port ");
+    machine.address = "127.0.0.1:" + between(machine.program->err(), "Listening on port ", " ");
+    EXPECT_EQ(invites.wait().exit_code, 0);
+    return machine;
+  }
+
+  [[nodiscard]] std::vector<std::string> question(const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments{HEARTH_PROGRAM, "run", model_,          "Tell me about the sea.",
+                                       "--max-tokens", "48",  "--temperature", "0.7",
+                                       "--seed",       "3",   "--context",     "256"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  [[nodiscard]] std::string whole_answer() const {
+    const auto whole = test::run_program(question(), at("owner"));
+    EXPECT_EQ(whole.exit_code, 0) << whole.err;
+    EXPECT_GT(whole.out.size(), 60u);
+    return whole.out;
+  }
+
+  TestFolder folder_;
+  std::string model_;
+};
+
+TEST_F(ClusterTest, MachinesThatJoinedAnswerAsOne) {
+  const std::string whole = whole_answer();
+  const Machine one = join("one"), two = join("two");
+  const auto split = test::run_program(question({"--stages", one.address + "," + two.address}), at("owner"));
+  EXPECT_EQ(split.exit_code, 0) << split.err;
+  EXPECT_EQ(split.out, whole);
+  const auto uneven =
+      test::run_program(question({"--stages", two.address + "=11-30", "--speculate", "3"}), at("owner"));
+  EXPECT_EQ(uneven.out, whole) << uneven.err << "the first layers by the owner, with guessed tokens";
+}
+
+TEST_F(ClusterTest, AKilledMachineIsReplacedInTheMiddleOfAnAnswer) {
+  const std::string whole = whole_answer();
+  const Machine one = join("one"), two = join("two"), spare = join("spare");
+  Program asks(question({"--stages", one.address + "," + two.address, "--spare", spare.address}), at("owner"));
+  wait_until(*two.program, "step 20\n");
+  two.program->signal(SIGKILL);
+  auto answer = asks.wait();
+  EXPECT_EQ(answer.out, whole) << answer.err;
+  EXPECT_TRUE(answer.err.contains("15-30 on " + spare.address)) << answer.err;
+  Program again(question({"--stages", one.address + "," + spare.address}), at("owner"));
+  wait_until(*spare.program, "epoch 1 step 15\n");
+  one.program->signal(SIGKILL);
+  spare.program->signal(SIGKILL);
+  answer = again.wait();
+  EXPECT_EQ(answer.out, whole) << answer.err << "the owner alone";
+}
+
+TEST_F(ClusterTest, AFrozenMachineIsReplacedAndItsReturnChangesNothing) {
+  const std::string whole = whole_answer();
+  const Machine one = join("one"), two = join("two");
+  Program asks(question({"--stages", one.address + "," + two.address}), at("owner"));
+  wait_until(*one.program, "step 20\n");
+  one.program->signal(SIGSTOP);
+  wait_until(asks, "the chain goes on as");
+  one.program->signal(SIGCONT);
+  const auto answer = asks.wait();
+  EXPECT_EQ(answer.out, whole) << answer.err;
+}
+
+TEST_F(ClusterTest, StrangersGetNothing) {
+  const Machine one = join("one");
+  EXPECT_EQ(test::run_program({HEARTH_PROGRAM, "cluster", "init", "--name", "stranger"}, at("stranger")).exit_code, 0);
+  const auto refused = test::run_program(question({"--stages", one.address}), at("stranger"));
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_TRUE(refused.err.contains(one.address)) << refused.err;
+  const auto none = test::run_program(question({"--stages", one.address}), at("nobody"));
+  EXPECT_NE(none.exit_code, 0);
+  EXPECT_TRUE(none.err.contains("hearth cluster init")) << none.err;
+}
+
+}  // namespace
+}  // namespace hearth

@@ -1,0 +1,344 @@
+// A chain of stages over a network that loses, delays, doubles and reorders, with machines that die, freeze and are cut off: whatever
+// happens, the owner's sequences get the tokens that they get undisturbed. Everything follows from the seed.
+//
+// The logic is the program's (ChainOwner, StageSteps, in_parts); the layers are made up, but keep state as layers do: what a layer says at
+// a position depends on all that it was given before, each position once and in order.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <queue>
+#include <random>
+#include <set>
+
+#include "cluster/chain_owner.h"
+#include "cluster/stage_steps.h"
+
+namespace hearth::cluster {
+namespace {
+
+constexpr int kLayers = 6, kSequences = 3, kTokens = 40, kPrompt = 30;
+using Hidden = std::vector<uint64_t>;  // one number per row
+
+uint64_t mix(uint64_t a, uint64_t b) {
+  a ^= b + 0x9e3779b97f4a7c15u + (a << 6) + (a >> 2);
+  a *= 0xbf58476d1ce4e5b9u;
+  return a ^ (a >> 29);
+}
+
+// Layers [first, end) with their state.
+class MadeUpLayers {
+ public:
+  explicit MadeUpLayers(LayerRange layers) : layers_(layers) {}
+  // False: a position comes twice, or one is missing.
+  bool run(const std::vector<StepRows>& rows, Hidden& hidden) {
+    size_t row = 0;
+    for (const StepRows& part : rows)
+      for (int i = 0; i < part.count; ++i, ++row)
+        for (int layer = layers_.first; layer < layers_.end; ++layer) {
+          auto& [length, state] = state_[{part.sequence, layer}];
+          if (length++ != part.position + i) return false;
+          state = mix(state, hidden[row]);
+          hidden[row] = mix(state, static_cast<uint64_t>(layer));
+        }
+    return true;
+  }
+
+ private:
+  LayerRange layers_;
+  std::map<std::pair<int, int>, std::pair<int, uint64_t>> state_;
+};
+
+uint64_t first_token(int sequence, int i) {
+  return mix(static_cast<uint64_t>(sequence) + 1, static_cast<uint64_t>(i)) % 1000;
+}
+
+std::vector<uint64_t> undisturbed(int sequence) {
+  MadeUpLayers all({0, kLayers});
+  std::vector<uint64_t> tokens;
+  for (int i = 0; i < kPrompt; ++i) tokens.push_back(first_token(sequence, i));
+  for (int position = 0; position < kPrompt + kTokens - 1; ++position) {
+    Hidden hidden{tokens[static_cast<size_t>(position)]};
+    EXPECT_TRUE(all.run({{sequence, position, 1}}, hidden));
+    if (position + 1 >= kPrompt) tokens.push_back(hidden[0] % 1000);
+  }
+  return tokens;
+}
+
+struct Packet {
+  enum class Kind : uint8_t { kAssign, kReady, kPing, kPong, kStep, kAnswer } kind;
+  uint64_t epoch = 0, step = 0, connection = 0;
+  LayerRange layers{};
+  int next = -1;
+  std::vector<StepRows> rows;
+  Hidden hidden;
+};
+
+class Simulation {
+ public:
+  explicit Simulation(uint64_t seed) : random_(seed) {
+    n_nodes_ = 1 + static_cast<int>(draw(4));
+    const int n_stages = 1 + static_cast<int>(draw(static_cast<uint64_t>(n_nodes_)));
+    nodes_.resize(static_cast<size_t>(n_nodes_));
+    owner_.emplace(even_plan(static_cast<int>(draw(2)), kLayers, n_stages), n_nodes_,
+                   ChainTiming{.heartbeat = Time(150),
+                               .silence = Time(1000),
+                               .loading = Time(3000),
+                               .resend = Time(700),
+                               .second_chance = Time(5000)});
+    loss_ = static_cast<double>(draw(4)) * 0.01;
+    twice_ = static_cast<double>(draw(3)) * 0.02;
+    delay_max_ = 1 + draw(40);
+    for (int s = 0; s < kSequences; ++s) {
+      lengths_.push_back(0);
+      tokens_.emplace_back();
+      for (int i = 0; i < kPrompt; ++i) tokens_.back().push_back(first_token(s, i));
+    }
+    for (uint64_t i = draw(5); i > 0; --i) plan_trouble();
+  }
+
+  // Empty if all went as it has to.
+  std::string run() {
+    owner_->begin(now_);
+    act();
+    at(Time(0), [this] { tick(); });
+    while (!done() && trouble_.empty() && now_ < Time(600'000)) {
+      auto [time, number] = queue_.top();
+      queue_.pop();
+      now_ = time;
+      const auto event = events_.extract(number);
+      event.mapped()();
+    }
+    if (!trouble_.empty()) return trouble_;
+    if (!done()) return fmt::format("not done after {} ms in epoch {}", now_.count(), owner_->epoch());
+    for (int s = 0; s < kSequences; ++s)
+      if (tokens_[static_cast<size_t>(s)] != undisturbed(s)) return fmt::format("sequence {} has other tokens", s);
+    return "";
+  }
+  [[nodiscard]] uint64_t losses() const { return owner_->losses(); }
+
+ private:
+  struct SimNode {
+    bool alive = true;
+    Time frozen_until{};
+    uint64_t connection = 0;  // that it knows of
+    StageSteps steps;
+    std::optional<MadeUpLayers> layers;
+    int next = -1;
+    std::map<uint64_t, Packet> sent;
+  };
+
+  uint64_t draw(uint64_t n) { return random_() % n; }
+  bool chance(double p) { return static_cast<double>(random_() % 1'000'000) < p * 1e6; }
+  void at(Time time, std::function<void()> what) {
+    queue_.emplace(time, n_events_);
+    events_.emplace(n_events_++, std::move(what));
+  }
+  SimNode& node(int i) { return nodes_[static_cast<size_t>(i)]; }
+  [[nodiscard]] bool done() const {
+    return std::ranges::all_of(tokens_, [](const auto& t) { return t.size() == kPrompt + kTokens; });
+  }
+
+  void plan_trouble() {
+    const int who = static_cast<int>(draw(static_cast<uint64_t>(n_nodes_)));
+    const Time when(draw(4000)), how_long(200 + draw(6000));
+    switch (draw(4)) {
+      case 0:
+        at(when, [this, who] { node(who).alive = false; });
+        break;
+      case 1:  // dies and comes back knowing nothing
+        at(when, [this, who] { node(who) = {.alive = false}; });
+        at(when + how_long, [this, who] { node(who).alive = true; });
+        break;
+      case 2:
+        at(when, [this, who, until = when + how_long] { node(who).frozen_until = until; });
+        break;
+      default: {  // cut off from the owner (-1) or from another
+        const int other = static_cast<int>(draw(static_cast<uint64_t>(n_nodes_) + 1)) - 1;
+        at(when, [this, who, other] { cut_.insert({who, other}), cut_.insert({other, who}); });
+        at(when + how_long, [this, who, other] { cut_.erase({who, other}), cut_.erase({other, who}); });
+      }
+    }
+  }
+
+  // -1 is the owner.
+  void send(int from, int to, const Packet& packet) {
+    for (int copies = chance(twice_) ? 2 : 1; copies > 0; --copies) {
+      if (cut_.contains({from, to}) || chance(loss_)) continue;
+      at(now_ + Time(draw(delay_max_) + (chance(0.02) ? draw(300) : 0)),
+         [this, from, to, packet] { arrive(from, to, packet); });
+    }
+  }
+
+  void arrive(int from, int to, const Packet& packet) {
+    if (to < 0) return hear(from, packet);
+    SimNode& here = node(to);
+    if (!here.alive) return;
+    if (now_ < here.frozen_until) return at(here.frozen_until, [this, from, to, packet] { arrive(from, to, packet); });
+    using enum Packet::Kind;
+    if (packet.kind != kStep && packet.connection != here.connection) return;
+    if (packet.kind == kPing) return send(to, -1, {.kind = kPong, .connection = packet.connection});
+    if (packet.kind == kAssign) {
+      if (here.steps.begin(packet.epoch))
+        here.layers.emplace(packet.layers), here.next = packet.next, here.sent.clear();
+      if (here.steps.epoch() == packet.epoch)
+        send(to, -1, {.kind = kReady, .epoch = packet.epoch, .connection = packet.connection});
+      return;
+    }
+    const auto what = here.steps.on_step(packet.epoch, packet.step);
+    if (what == StageSteps::Do::kIgnore) return;
+    if (what == StageSteps::Do::kRun) {
+      Packet on = packet;
+      if (!here.layers->run(on.rows, on.hidden)) trouble_ = fmt::format("stage {}: a position twice, or none", to);
+      on.kind = here.next < 0 ? kAnswer : kStep;
+      here.sent[packet.step] = on;
+      here.steps.ran(packet.step, {std::byte{1}});
+    }
+    send(to, here.next, here.sent.at(packet.step));
+  }
+
+  void hear(int from, const Packet& packet) {
+    using enum Packet::Kind;
+    if (packet.kind == kAnswer) {
+      if (packet.epoch == owner_->epoch()) answers_[packet.step] = packet.hidden;
+      owner_->answered(packet.epoch, packet.step);
+    } else if (packet.connection == connections_[from]) {
+      owner_->heard(from);
+      if (packet.kind == kReady) owner_->ready(from, packet.epoch, now_);
+    }
+    act();
+  }
+
+  void tick() {
+    owner_->tick(now_);
+    act();
+    at(now_ + Time(20), [this] { tick(); });
+  }
+
+  void act() {
+    using enum ChainAction::Kind;
+    for (auto actions = owner_->take_actions(); !actions.empty(); actions = owner_->take_actions())
+      for (const ChainAction& action : actions) {
+        const int who = action.node;
+        if (action.kind == kConnect) {
+          const bool reached = node(who).alive && !cut_.contains({-1, who}) && now_ >= node(who).frozen_until;
+          if (reached) node(who).connection = connections_[who] = ++n_connections_;
+          reached ? owner_->connected(who, now_) : owner_->lost(who, now_);
+        } else if (action.kind == kDisconnect) {
+          connections_[who] = 0;
+        } else if (action.kind == kAssign && owner_->stage_of(who)) {
+          send(-1, who,
+               {.kind = Packet::Kind::kAssign,
+                .epoch = owner_->epoch(),
+                .connection = connections_[who],
+                .layers = owner_->stage_of(who)->layers,
+                .next = owner_->next_node(who)});
+        } else if (action.kind == kPing) {
+          send(-1, who, {.kind = Packet::Kind::kPing, .connection = connections_[who]});
+        } else if (action.kind == kSend && posted_.contains(action.step)) {
+          send(-1, owner_->plan().stages.front().node, posted_.at(action.step));
+        } else if (action.kind == kDeliver) {
+          deliver(action.step);
+        } else if (action.kind == kStartOver) {
+          posted_.clear(), answers_.clear(), waiting_.clear();
+          for (int& length : lengths_) length = 0;
+          own_.reset();
+        }
+      }
+    if (owner_->running() && posted_.empty() && waiting_.empty() && !done()) begin_step();
+  }
+
+  // As an engine does: what is not run yet of each sequence, a chunk of a prompt or its newest token.
+  void begin_step() {
+    std::vector<StepRows> rows;
+    for (int s = 0; s < kSequences; ++s) {
+      const int have = lengths_[static_cast<size_t>(s)], all = static_cast<int>(tokens_[static_cast<size_t>(s)].size());
+      if (all < kPrompt + kTokens) rows.push_back({s, have, std::min(all - have, 25)});
+    }
+    if (own_epoch_ != owner_->epoch() || !own_) own_.emplace(LayerRange{0, owner_->plan().own_end});
+    own_epoch_ = owner_->epoch();
+    for (const auto& part : in_parts(rows, 1 + static_cast<int>(owner_->plan().stages.size()), 16))
+      waiting_.push_back(part);
+    post_more();
+  }
+
+  void post_more() {
+    while (!waiting_.empty() && owner_->running() && owner_->in_flight() < ChainOwner::kWindow) {
+      Packet packet{.kind = Packet::Kind::kStep, .epoch = owner_->epoch()};
+      packet.rows = waiting_.front();
+      waiting_.erase(waiting_.begin());
+      for (const StepRows& part : packet.rows)
+        for (int i = 0; i < part.count; ++i)
+          packet.hidden.push_back(tokens_[static_cast<size_t>(part.sequence)][static_cast<size_t>(part.position + i)]);
+      if (!own_->run(packet.rows, packet.hidden)) trouble_ = "the owner ran a position twice, or none";
+      if (owner_->plan().stages.empty()) {
+        finish_part(packet.rows, packet.hidden);
+        continue;
+      }
+      packet.step = owner_->post(now_);
+      posted_[packet.step] = packet;
+    }
+    act_later();
+  }
+  void act_later() {
+    at(now_, [this] { act(); });
+  }
+
+  void deliver(uint64_t step) {
+    const auto posted = posted_.extract(step);
+    const auto answer = answers_.extract(step);
+    if (posted.empty() || answer.empty()) {
+      trouble_ = "an answer that was not asked for";
+      return;
+    }
+    finish_part(posted.mapped().rows, answer.mapped());
+    post_more();
+  }
+
+  void finish_part(const std::vector<StepRows>& rows, const Hidden& hidden) {
+    size_t row = 0;
+    for (const StepRows& part : rows) {
+      auto& tokens = tokens_[static_cast<size_t>(part.sequence)];
+      int& length = lengths_[static_cast<size_t>(part.sequence)];
+      if (length != part.position) trouble_ = "answers out of order";
+      length += part.count;
+      row += static_cast<size_t>(part.count);
+      if (length == static_cast<int>(tokens.size())) tokens.push_back(hidden[row - 1] % 1000);
+    }
+  }
+
+  std::mt19937_64 random_;
+  int n_nodes_ = 0;
+  double loss_ = 0, twice_ = 0;
+  uint64_t delay_max_ = 1;
+  Time now_{};
+  using Entry = std::pair<Time, uint64_t>;
+  std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
+  std::map<uint64_t, std::function<void()>> events_;
+  uint64_t n_events_ = 0, n_connections_ = 0, own_epoch_ = 0;
+  std::vector<SimNode> nodes_;
+  std::set<std::pair<int, int>> cut_;
+  std::optional<ChainOwner> owner_;
+  std::map<int, uint64_t> connections_;
+  std::vector<int> lengths_;
+  std::vector<std::vector<uint64_t>> tokens_;
+  std::map<uint64_t, Packet> posted_;
+  std::map<uint64_t, Hidden> answers_;
+  std::vector<std::vector<StepRows>> waiting_;
+  std::optional<MadeUpLayers> own_;
+  std::string trouble_;
+};
+
+TEST(ChainSimulation, NoTokenIsLostDoubledOrChanged) {
+  uint64_t losses = 0;
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    Simulation simulation(seed);
+    EXPECT_EQ(simulation.run(), "") << "seed " << seed;
+    losses += simulation.losses();
+  }
+  EXPECT_GT(losses, 100u) << "little happened";
+}
+
+}  // namespace
+}  // namespace hearth::cluster
