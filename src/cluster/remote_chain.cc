@@ -161,7 +161,9 @@ void RemoteChain::pump(Time patience) {
     const int last = owner_.plan().stages.back().node;
     if (auto alive = read(results_, last); !alive) lose(last, alive.error().message);
   }
+  const uint64_t losses = owner_.losses();
   owner_.tick(now());
+  if (owner_.losses() != losses) LOG(kWarning, "a machine says nothing for {} ms", options_.timing.silence.count());
   do_actions();
 }
 

@@ -67,12 +67,12 @@ std::vector<uint64_t> undisturbed(int sequence) {
 }
 
 struct Packet {
-  enum class Kind : uint8_t { kAssign, kReady, kPing, kPong, kStep, kAnswer } kind;
+  enum class Kind : uint8_t { kAssign, kReady, kPing, kPong, kStep, kAnswer } kind = Kind::kPing;
   uint64_t epoch = 0, step = 0, connection = 0;
   LayerRange layers{};
   int next = -1;
-  std::vector<StepRows> rows;
-  Hidden hidden;
+  std::vector<StepRows> rows{};
+  Hidden hidden{};
 };
 
 class Simulation {
@@ -123,10 +123,10 @@ class Simulation {
     bool alive = true;
     Time frozen_until{};
     uint64_t connection = 0;  // that it knows of
-    StageSteps steps;
-    std::optional<MadeUpLayers> layers;
+    StageSteps steps{};
+    std::optional<MadeUpLayers> layers{};
     int next = -1;
-    std::map<uint64_t, Packet> sent;
+    std::map<uint64_t, Packet> sent{};
   };
 
   uint64_t draw(uint64_t n) { return random_() % n; }
