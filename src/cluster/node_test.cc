@@ -21,6 +21,27 @@ namespace {
 constexpr int kContext = 192;
 constexpr std::chrono::milliseconds kPatience{10'000};
 
+// Before its n-th step something happens.
+class Eventful final : public Chain {
+ public:
+  Eventful(std::shared_ptr<Chain> chain, std::function<void(int)> before)
+      : chain_(std::move(chain)), before_(std::move(before)) {}
+  const DecoderConfig& config() const override { return chain_->config(); }
+  Result<void> start(const SequenceOptions& sequences, int context) override {
+    return chain_->start(sequences, context);
+  }
+  Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                  std::span<float> stream) override {
+    before_(++steps_);
+    return chain_->run(ops, rows, stream);
+  }
+
+ private:
+  std::shared_ptr<Chain> chain_;
+  std::function<void(int)> before_;
+  int steps_ = 0;
+};
+
 class Nodes : public testing::Test {
  protected:
   Nodes() {
@@ -46,22 +67,23 @@ class Nodes : public testing::Test {
     return parse_listen_address(fmt::format("127.0.0.1:{}", node.port())).value();
   }
 
-  // `plan` over these addresses; without any the model is whole.
-  std::unique_ptr<Engine> make_engine(std::vector<ListenAddress> nodes, ChainPlan plan) {
+  // `plan` over these addresses; without any the model is whole. `before`: of each step of the chain.
+  std::unique_ptr<Engine> make_engine(std::vector<ListenAddress> nodes, ChainPlan plan,
+                                      std::function<void(int)> before = {}) {
     std::shared_ptr<Backend> backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
     DecoderOptions decoder{.context = kContext, .rows_max = 0, .progress = {}};
     EngineOptions options{.parallel = 3};
     if (!nodes.empty()) {
       decoder.layers = LayerRange{0, 0};
-      options.chain =
-          RemoteChain::create({.tls = tls_, .nodes = std::move(nodes), .plan = std::move(plan)}, pack(), backend)
-              .value();
+      RemoteChainOptions chain{.tls = tls_, .nodes = std::move(nodes), .plan = std::move(plan), .timing = {}};
+      options.chain = RemoteChain::create(std::move(chain), pack(), backend).value();
+      if (before) options.chain = std::make_shared<Eventful>(options.chain, std::move(before));
     }
     return Engine::create(load_model(pack(), backend, decoder).value(), options).value();
   }
 
-  // Three answers at once; `meanwhile` after each token of the first.
-  static std::vector<std::vector<Token>> answers(Engine& engine, const std::function<void(size_t)>& meanwhile = {}) {
+  // Three answers at once.
+  static std::vector<std::vector<Token>> answers(Engine& engine) {
     std::vector<std::unique_ptr<Stream>> streams;
     for (int i = 0; i < 3; ++i) {
       Request request;
@@ -78,7 +100,6 @@ class Nodes : public testing::Test {
       for (hearth::Piece piece; !piece.done;) {
         piece = streams[i]->next();
         all[i].insert(all[i].end(), piece.tokens.begin(), piece.tokens.end());
-        if (i == 0 && meanwhile) meanwhile(all[0].size());
       }
     return all;
   }
@@ -113,11 +134,11 @@ TEST_F(Nodes, ALostStageIsReplacedInTheMiddleOfAnswers) {
     auto one = start_node("one"), two = start_node("two"), three = start_node("three");
     std::vector<ListenAddress> nodes{address_of(*one), address_of(*two)};
     if (with_spare == 1) nodes.push_back(address_of(*three));
-    const auto engine = make_engine(nodes, even_plan(0, 2, 2));
-    const auto told = answers(*engine, [&](size_t n) {
-      if (n >= 20) two.reset();
-      if (n >= 40 && with_spare == 2) one.reset();  // both: the owner goes on alone
+    const auto engine = make_engine(nodes, even_plan(0, 2, 2), [&](int step) {
+      if (step == 20) two.reset();
+      if (step == 40 && with_spare == 2) one.reset();  // both: the owner goes on alone
     });
+    const auto told = answers(*engine);
     EXPECT_EQ(told, whole) << with_spare;
     if (with_spare == 1) {
       EXPECT_GT(three->stats().steps, 0u);
@@ -206,7 +227,8 @@ TEST_F(Nodes, JoinWithAnInvitationOnce) {
   // The new member is believed, and believes.
   const auto node = start_node("one");
   EXPECT_TRUE(PeerLink::dial(*open_site(path("cellar")).value(), address_of(*node), kPatience));
-  for (const std::string text : {"", "x", "host:1", "host:1/abc/def", "/" + std::string(64, 'a') + "/b"})
+  for (const std::string& text :
+       std::vector<std::string>{"", "x", "host:1", "host:1/abc/def", "/" + std::string(64, 'a') + "/b"})
     EXPECT_FALSE(parse_invitation(text)) << text;
 }
 

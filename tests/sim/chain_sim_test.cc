@@ -142,7 +142,7 @@ class Simulation {
 
   void plan_trouble() {
     const int who = static_cast<int>(draw(static_cast<uint64_t>(n_nodes_)));
-    const Time when(draw(4000)), how_long(200 + draw(6000));
+    const Time when(draw(2500)), how_long(200 + draw(6000));
     switch (draw(4)) {
       case 0:
         at(when, [this, who] { node(who).alive = false; });
@@ -166,7 +166,7 @@ class Simulation {
   void send(int from, int to, const Packet& packet) {
     for (int copies = chance(twice_) ? 2 : 1; copies > 0; --copies) {
       if (cut_.contains({from, to}) || chance(loss_)) continue;
-      at(now_ + Time(draw(delay_max_) + (chance(0.02) ? draw(300) : 0)),
+      at(now_ + Time(draw(delay_max_) + (chance(0.03) ? draw(3000) : 0)),
          [this, from, to, packet] { arrive(from, to, packet); });
     }
   }
