@@ -1,0 +1,143 @@
+#include "cli/cluster_plan.h"
+
+#include <boost/json/serialize.hpp>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/mapped_file.h"
+#include "cli/output.h"
+#include "cli/settings.h"
+#include "cluster/planner.h"
+#include "model/arch/all.h"
+#include "model/memory_plan.h"
+#include "model/open_cached.h"
+#include "model/pack.h"
+
+namespace hearth::cli {
+namespace {
+
+namespace json = boost::json;
+using cluster::PlannedChain;
+using cluster::PlannerMachine;
+using cluster::PlannerModel;
+
+Result<double> number(const json::object& machine, std::string_view field, std::string_view where) {
+  const json::value* value = machine.if_contains(field);
+  const bool is_number = value && value->is_number();
+  const double given = is_number ? value->to_number<double>() : -1;
+  if (!is_number || !(given >= 0))
+    return fail(Code::kMalformed, "{}: \"{}\" has to be a number, not below 0", where, field);
+  return given;
+}
+
+Result<PlannerMachine> read_machine(const json::value& value, std::string_view file, size_t index) {
+  const std::string where = fmt::format("{}: machine {}", file, index);
+  const json::object* machine = value.if_object();
+  const json::value* name = machine ? machine->if_contains("name") : nullptr;
+  const json::value* memory = machine ? machine->if_contains("memory") : nullptr;
+  if (!name || !name->is_string() || !memory || !memory->is_string())
+    return fail(Code::kMalformed, "{}: want \"name\": TEXT and \"memory\": \"2GiB\"", where);
+  PlannerMachine made{.name = std::string(name->get_string())};
+  made.memory_bytes = TRY(parse_size(where, std::string_view(memory->get_string())));
+  made.bytes_per_second = 1e9 * TRY(number(*machine, "gigabytes_per_second", where));
+  made.link_seconds = 1e-3 * TRY(number(*machine, "latency_ms", where));
+  made.link_bytes_per_second = 1e6 / 8 * TRY(number(*machine, "megabits_per_second", where));
+  return made;
+}
+
+// The owner first.
+Result<std::vector<PlannerMachine>> read_machines(const std::string& path) {
+  const std::string text = TRY(read_file(path, limits::kManifestBytes));
+  const auto parsed = parse_json(text);
+  if (!parsed) return within(path, parsed.error());
+  const json::object* whole = parsed->if_object();
+  const json::value* list = whole ? whole->if_contains("machines") : nullptr;
+  if (!list || !list->is_array() || list->get_array().empty() || list->get_array().size() > limits::kStages)
+    return fail(Code::kMalformed, "{}: want {{\"machines\": [...]}} with 1 to {} machines, the owner first", path,
+                limits::kStages);
+  std::vector<PlannerMachine> machines;
+  for (const json::value& each : list->get_array()) machines.push_back(TRY(read_machine(each, path, machines.size())));
+  return machines;
+}
+
+Result<PlannerModel> measure_model(const ClusterPlanOptions& options) {
+  const Store store = TRY(open_store());
+  const std::filesystem::path path = TRY(model_path(store, options.model.model));
+  const Checkpoint checkpoint = TRY(open_checkpoint(path));
+  const Family* family = TRY(find_family(checkpoint));
+  const DecoderConfig config = TRY(family->configure(ModelKeys(checkpoint)));
+  TRY(check(config));
+  const std::unique_ptr<Backend> backend = TRY(make_backend(options.model));
+  const KvType kv_type = TRY(parse_kv_type(options.model.kv_type));
+  const int context = TRY(plan_memory(checkpoint, *backend, options.model.context, kv_type)).context;
+  const auto pages = static_cast<uint64_t>((context + kKvPagePositions - 1) / kKvPagePositions);
+  PlannerModel model{.layers = std::vector<cluster::PlannerLayer>(config.layers.size()),
+                     .row_bytes = static_cast<uint64_t>(config.d_model) * sizeof(float)};
+  for (const TensorRef& tensor : checkpoint.tensors()) {
+    const int index = layer_of(tensor.name);
+    const bool in_layer = index >= 0 && index < config.n_layers();
+    cluster::PlannerLayer& place = in_layer ? model.layers[static_cast<size_t>(index)] : model.ends;
+    const uint64_t bytes = tensor.stored_bytes();
+    const bool experts = in_layer && tensor.name.contains("_exps.");
+    const int n_experts = experts ? config.layers[static_cast<size_t>(index)].n_experts : 0;
+    place.bytes += bytes;
+    place.token_bytes +=
+        n_experts > 0 ? bytes / static_cast<uint64_t>(n_experts) * static_cast<uint64_t>(config.n_experts_used) : bytes;
+  }
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    DecoderConfig one = config;
+    one.layers = {config.layers[i]};
+    model.layers[i].bytes += static_cast<uint64_t>(options.streams) * pages *
+                             static_cast<uint64_t>(SequenceStore::page_bytes(*backend, one, kv_type));
+  }
+  return model;
+}
+
+void print(const PlannedChain& planned, const std::vector<PlannerMachine>& machines, int n_layers) {
+  std::vector<std::vector<std::string>> rows{{"machine", "layers", "memory", "of"}};
+  rows.push_back(
+      {machines[0].name + " (owner)",
+       planned.plan.own_end > 0 ? fmt::format("0-{}, embedding, head", planned.plan.own_end) : "embedding, head",
+       human_memory(planned.bytes[0]), human_memory(machines[0].memory_bytes)});
+  for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
+    const auto& [node, layers] = planned.plan.stages[i];
+    const PlannerMachine& machine = machines[static_cast<size_t>(node)];
+    rows.push_back({machine.name, fmt::format("{}-{}", layers.first, layers.end), human_memory(planned.bytes[i + 1]),
+                    human_memory(machine.memory_bytes)});
+  }
+  fmt::print("{}", table(rows));
+  fmt::print("{:.1f} ms a token, {:.1f} tokens/s together, of {} layers\n", 1e3 * planned.token_seconds,
+             planned.tokens_per_second, n_layers);
+  if (planned.alone_fits)
+    fmt::print("{} alone: {:.1f} tokens/s{}\n", machines[0].name, planned.alone_tokens_per_second,
+               planned.plan.stages.empty() ? ", and no chain is enough better to be worth it" : "");
+  else
+    fmt::print("{} alone has too little memory\n", machines[0].name);
+}
+
+}  // namespace
+
+Result<void> plan_cluster(const ClusterPlanOptions& options) {
+  const std::vector<PlannerMachine> machines = TRY(read_machines(options.machines));
+  const PlannerModel model = TRY(measure_model(options));
+  const PlannedChain planned = TRY(cluster::plan_chain(model, machines, {.streams = options.streams}));
+  if (!options.json) {
+    print(planned, machines, static_cast<int>(model.layers.size()));
+    return {};
+  }
+  json::array stages;
+  for (const auto& [node, layers] : planned.plan.stages)
+    stages.push_back({{"machine", machines[static_cast<size_t>(node)].name},
+                      {"first_layer", layers.first},
+                      {"end_layer", layers.end}});
+  json::object out{{"own_layers", planned.plan.own_end},
+                   {"stages", std::move(stages)},
+                   {"token_seconds", planned.token_seconds},
+                   {"tokens_per_second", planned.tokens_per_second},
+                   {"alone_fits", planned.alone_fits}};
+  if (planned.alone_fits) out["alone_tokens_per_second"] = planned.alone_tokens_per_second;
+  fmt::print("{}\n", json::serialize(out));
+  return {};
+}
+
+}  // namespace hearth::cli

@@ -1,0 +1,56 @@
+// Which machines run which layers: a pure function of what was measured of them and of the links between.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cluster/chain_plan.h"
+
+namespace hearth::cluster {
+
+struct PlannerMachine {
+  std::string name;
+  uint64_t memory_bytes = 0;    // that weights and state may take
+  double bytes_per_second = 0;  // of weights read for one token, as its kernels do it in the power state it is in
+  double link_seconds =
+      0;  // one way, to the middle of the network: the way to another machine is both machines' together
+  double link_bytes_per_second = 1e9;
+};
+
+struct PlannerLayer {
+  uint64_t bytes = 0;        // in memory: weights, and state for all that runs at once
+  uint64_t token_bytes = 0;  // of weights read for one token; of a mixture, the experts that are used
+};
+
+struct PlannerModel {
+  std::vector<PlannerLayer> layers;
+  PlannerLayer ends{};     // embedding and head, which stay with the owner
+  uint64_t row_bytes = 0;  // of a hidden row on the wire
+};
+
+struct PlannerWish {
+  int streams = 1;      // answers at once
+  double margin = 0.1;  // so much better than the owner alone several machines have to be
+};
+
+struct PlannedChain {
+  ChainPlan plan;                 // nodes are indices into the machines
+  double token_seconds = 0;       // of one answer
+  double tokens_per_second = 0;   // of all answers together
+  std::vector<uint64_t> bytes{};  // of the owner, then of each stage
+  bool alone_fits = false;
+  double alone_tokens_per_second = 0;
+};
+
+// machines[0] is the owner. The owner alone is always looked at, and kept unless a chain is better by the margin, or it does not fit.
+// Chains go over the others in the order of their links; which of them take part is tried for all sets of the first kPlannedMachines,
+// and their layers are divided exactly: for one answer so that the sum of all stages is least, for several the slowest stage.
+// kLimit if the model fits nowhere, with the bytes that are missing. Cost: 2^machines times stages times layers squared.
+inline constexpr size_t kPlannedMachines = 8;
+Result<PlannedChain> plan_chain(const PlannerModel& model, std::span<const PlannerMachine> machines,
+                                const PlannerWish& wish);
+
+}  // namespace hearth::cluster
