@@ -12,6 +12,7 @@
 #include "cli/state_options.h"
 #include "model/kv_gate.h"
 #include "model/memory_plan.h"
+#include "model/pack.h"
 
 namespace hearth::cli {
 
@@ -136,7 +137,7 @@ Result<Model> load_path(const ModelOptions& options, const Store& store, const s
   if (!backend) backend = TRY(make_backend(options));
   const auto cache = options.no_cache ? std::nullopt : open_cache(store);
   TRY(check_chain(options));
-  MemoryBound bound{.bytes = TRY(bound_bytes(options)),
+  MemoryBound bound{.bytes = has_chain(options) ? 0 : TRY(bound_bytes(options)),
                     .wish = {.context = 0, .parallel = options.parallel, .kv_types = TRY(kv_types_for(options))}};
   // With stages there is only embedding and head here.
   const auto layers = has_chain(options) ? std::optional(LayerRange{0, 0}) : std::nullopt;
@@ -236,6 +237,18 @@ Result<Adapters> load_adapters(const ModelOptions& options, const Model& model, 
   return adapters;
 }
 
+namespace {
+
+// What of a model is here when its layers are elsewhere.
+int64_t ends_bytes(const Checkpoint& checkpoint) {
+  uint64_t bytes = 0;
+  for (const TensorRef& tensor : checkpoint.tensors())
+    if (layer_of(tensor.name) < 0 && !tensor.name.starts_with("model.layers.")) bytes += tensor.stored_bytes();
+  return static_cast<int64_t>(bytes);
+}
+
+}  // namespace
+
 Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOptions& engine) {
   TRY(drafts_max(options));  // before a model is loaded for nothing
   const Store store = TRY(open_store());
@@ -243,6 +256,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     const Checkpoint checkpoint = TRY(open_checkpoint(source.path));
     const std::unique_ptr<Backend> backend = TRY(make_backend(options));
     const MemoryPlan plan = TRY(plan_memory(checkpoint, *backend, options.context, engine.kv_type, engine.parallel));
+    if (has_chain(options)) return ends_bytes(checkpoint);
     return static_cast<int64_t>(plan.weight_bytes + plan.kv_bytes);
   };
   auto load = [options, engine, store](const ModelSource& source,
@@ -269,8 +283,8 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));
     loaded->memory_bytes += loaded->engine->draft_bytes();
     const EngineStats stats = loaded->engine->stats();
-    loaded->memory_bytes +=
-        loaded->engine->model().decoder->weight_bytes() + stats.kv_positions_max * stats.kv_position_bytes;
+    loaded->memory_bytes += loaded->engine->model().decoder->weight_bytes();
+    if (!has_chain(options)) loaded->memory_bytes += stats.kv_positions_max * stats.kv_position_bytes;
     return loaded;
   };
   return ModelLoader{.planned_bytes = std::move(planned), .load = std::move(load)};
