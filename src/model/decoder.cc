@@ -68,22 +68,28 @@ void Decoder::set_bits(int unit, int bits) {
 }
 
 std::string Decoder::precision() const {
-  if (!has_low_planes_) return "8";
+  const std::string experts =
+      config_.n_experts_used == experts_of_model_ ? "" : fmt::format(" experts {}", config_.n_experts_used);
+  if (!has_low_planes_) return "8" + experts;
   std::string text;
   for (size_t i = 0, same = 0; i < bits_.size(); i += same) {
     for (same = 1; i + same < bits_.size() && bits_[i + same] == bits_[i];) ++same;
-    if (same == bits_.size()) return fmt::format("{}", bits_[i]);
+    if (same == bits_.size()) return fmt::format("{}{}", bits_[i], experts);
     text += fmt::format("{}{}*{}", i > 0 ? " " : "", bits_[i], same);
   }
-  return text;
+  return text + experts;
 }
 
 void Decoder::prepare_rope(const Batch& batch) {
   positions_.clear();
   for (const SequenceRows& sequence : batch.sequences)
     for (int i = 0; i < sequence.count; ++i) positions_.push_back(sequence.position + i);
+  upload_rope();
+}
+
+void Decoder::upload_rope() {
   for (size_t i = 0; i < ropes_.size(); ++i) {
-    cos_sin_.resize(static_cast<size_t>(n_rows_ * ropes_[i].dims()));
+    cos_sin_.resize(positions_.size() * static_cast<size_t>(ropes_[i].dims()));
     ropes_[i].cos_sin(positions_, cos_sin_.data());
     backend_.upload(*scratch_, rope_offsets_[i] * rows_max_ * 4, std::as_bytes(std::span(cos_sin_)));
   }
@@ -129,6 +135,18 @@ void Decoder::add_to_stream(const Weight& weight, const Buffer* bias, Rows input
   backend_.add(x, {added, post_norm, config_.norm_eps}, config_.residual_scale);
 }
 
+// For rows [first, first + n) of the step.
+HeadParams Decoder::head_params(const Layer& layer, int first, int n) const {
+  HeadParams heads{.q_norm = layer.q_norm.get(), .k_norm = layer.k_norm.get(), .norm_eps = config_.norm_eps};
+  if (layer.config.rope >= 0) {
+    const auto r = static_cast<size_t>(layer.config.rope);
+    heads.rope_dims = ropes_[r].dims(), heads.rope_style = ropes_[r].style();
+    heads.cos_sin = {scratch_.get(), rope_offsets_[r] * rows_max_ + int64_t{first} * heads.rope_dims, n,
+                     heads.rope_dims, heads.rope_dims};
+  }
+  return heads;
+}
+
 void Decoder::mix_attention(const Layer& layer, int index, const Batch& batch, const SequenceStore& store) {
   const LayerConfig& c = layer.config;
   const Rows q = rows(areas_.q, int64_t{c.n_heads} * c.head_dim);
@@ -140,13 +158,7 @@ void Decoder::mix_attention(const Layer& layer, int index, const Batch& batch, c
   adapt(stream(layer.attn_norm), index, Adapted::kQ, batch, q);
   adapt(stream(layer.attn_norm), index, Adapted::kK, batch, k);
   adapt(stream(layer.attn_norm), index, Adapted::kV, batch, v);
-  HeadParams heads{.q_norm = layer.q_norm.get(), .k_norm = layer.k_norm.get(), .norm_eps = config_.norm_eps};
-  if (c.rope >= 0) {
-    const auto r = static_cast<size_t>(c.rope);
-    heads.rope_dims = ropes_[r].dims(), heads.rope_style = ropes_[r].style();
-    heads.cos_sin = rows(rope_offsets_[r], heads.rope_dims);
-  }
-  backend_.kv_write(store.kv(index), q, k, v, batch.sequences, heads);
+  backend_.kv_write(store.kv(index), q, k, v, batch.sequences, head_params(layer, 0, n_rows_));
   const Rows mixed = rows(areas_.mix, q.cols);
   const float scale =
       config_.attention_scale != 0.0f ? config_.attention_scale : 1.0f / std::sqrt(static_cast<float>(c.head_dim));
@@ -230,8 +242,11 @@ void Decoder::run(const Batch& batch, const SequenceStore& store) {
 
 void Decoder::all_layers(const Batch& batch, const SequenceStore& store) {
   prepare_rope(batch);
+  place_.clear();
+  if (!batch.exits.empty() || batch.stop_at) return layers_with_exits(batch, store);
   for (int i = 0; i < config_.n_layers(); ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
+    if (batch.watch && i > 0) (*batch.watch)(i);
     if (weights_) weights_->acquire(first_layer_ + i);
     if (layer.config.mixer == Mixer::kAttention)
       mix_attention(layer, i, batch, store);
@@ -250,6 +265,7 @@ void Decoder::embed(std::span<const int32_t> tokens, std::span<float> stream) {
 }
 
 void Decoder::set_stream(std::span<const float> stream) {
+  place_.clear();
   n_rows_ = static_cast<int>(stream.size() / static_cast<size_t>(config_.d_model));
   CHECK(n_rows_ > 0 && n_rows_ <= rows_max_ && stream.size() % static_cast<size_t>(config_.d_model) == 0);
   backend_.upload(*scratch_, areas_.x * rows_max_ * 4, std::as_bytes(stream));
@@ -269,6 +285,7 @@ LinearInput Decoder::finished(std::span<const int32_t> wanted) {
   const Rows out{scratch_.get(), areas_.h * rows_max_, static_cast<int>(wanted.size()), config_.d_model,
                  config_.d_model};
   CHECK(out.n <= rows_max_);
+  if (!place_.empty()) return finished_with_exits(wanted, out);
   backend_.gather(rows(areas_.x, config_.d_model), wanted, out);
   return {out, output_norm_.get(), config_.norm_eps};
 }
@@ -297,7 +314,7 @@ void Decoder::most_likely(std::span<const int32_t> wanted, int count, std::span<
 void Decoder::hidden(std::span<const int32_t> wanted, std::span<float> out) {
   CHECK(out.size() == wanted.size() * static_cast<size_t>(config_.d_model));
   const LinearInput in = finished(wanted);
-  backend_.rms_norm(in.x, *in.norm, in.norm_eps, in.x);
+  if (in.norm) backend_.rms_norm(in.x, *in.norm, in.norm_eps, in.x);
   backend_.download(*scratch_, in.x.offset * 4, std::as_writable_bytes(out));
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/function_ref.h"
 #include "model/adapter.h"
 #include "model/checkpoint.h"
 #include "model/decoder_config.h"
@@ -38,6 +39,7 @@ struct DecoderOptions {
       nullptr;   // where a pack's matrices are in memory, if not where they are mapped; outlives the decoder
   int bits = 8;  // of nested matrices: 8, or 4 (see set_bits)
   int adapter_rank_max = 0;  // room for sequences with adapters (adapter.h) up to this rank; 0: there are none
+  int experts = 0;           // of a mixture: so many for each token instead of the model's own number; 0: that
 };
 
 // A matrix or vector of a decoder before it is laid out, under the name by which it is asked for: GGUF's, whatever the file;
@@ -50,12 +52,26 @@ struct PlannedTensor {
   std::vector<float> floats{};  // of a vector, as the file has it
 };
 
+struct ExitHead;
+class ExitHeads;
+
+// Which rows of a sequence leave: those doubted no more than `threshold` after so many layers. 0: none.
+struct ExitPolicy {
+  int layers = 0;
+  float threshold = 0;
+};
+
 // One step: rows of several sequences, each sequence's rows side by side and at consecutive positions.
 struct Batch {
   std::span<const int32_t> tokens;          // one per row
   std::span<const SequenceRows> sequences;  // cover all rows in order
   // One per sequence, null for the model as it is; empty: null for all. Each fits this decoder.
   std::span<const Adapter* const> adapters{};
+  // One per sequence, where any may leave early (exits.h); such sequences have no adapter. Empty: all rows run through all layers.
+  std::span<const ExitPolicy> exits{};
+  const ExitHead* stop_at = nullptr;  // all rows end here, and nothing is written above: for a guess
+  // Called behind each layer but the last, with how many ran; hidden() then gives what the last norm makes of the stream there.
+  const FunctionRef<void(int layers)>* watch = nullptr;
 };
 
 class Decoder {
@@ -89,6 +105,15 @@ class Decoder {
   void set_bits(int unit, int bits);
   // "8", "4", or what each unit has: "4*12 8*19". The same for all models without nested matrices.
   [[nodiscard]] std::string precision() const;
+
+  // Rows may leave at these from now on; they outlive the decoder's use of them. Null: at none.
+  void use_exits(ExitHeads* exits) { exits_ = exits; }
+  // Rows of final hidden states (after the last norm), for logits() and most_likely(), as if a run had left them. Needs exits.
+  void set_hidden(std::span<const float> hidden);
+  // Whether a row of the last run left before the last layer.
+  [[nodiscard]] bool left_early(int row) const;
+  // Bytes of weights a token reads of a unit (of a mixture's experts its share), or of a layer that it left out.
+  [[nodiscard]] double read_bytes(int unit, bool left = false) const;
 
   // Runs embedding and all layers over at most rows_max rows; KV is written at the rows' positions, for which room was reserved.
   // The caller advances the sequences. Tokens are below n_vocab.
@@ -125,6 +150,8 @@ class Decoder {
   Decoder(Backend& backend, DecoderConfig config) : backend_(backend), config_(std::move(config)) {}
   Result<void> allocate_scratch(int rows_max, int adapter_rank_max);
   void prepare_rope(const Batch& batch);
+  void upload_rope();
+  [[nodiscard]] HeadParams head_params(const Layer& layer, int first, int n) const;
   void all_layers(const Batch& batch, const SequenceStore& store);
   void set_stream(std::span<const float> stream);
   void mix_attention(const Layer& layer, int index, const Batch& batch, const SequenceStore& store);
@@ -151,6 +178,15 @@ class Decoder {
     call({&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down, &l.router, &l.conv_in, &l.conv_out});
   }
   LinearInput finished(std::span<const int32_t> rows);
+  // decoder_exits.cc
+  void layers_with_exits(const Batch& batch, const SequenceStore& store);
+  void begin_exits();
+  bool take_exits(int layers, const Batch& batch);
+  void move_rows(int kept, int n);
+  void list_runs(const Batch& batch);
+  void write_skipped(const Layer& layer, int index, const SequenceStore& store);
+  void exit_hidden(const ExitHead& head, int first, int n);
+  LinearInput finished_with_exits(std::span<const int32_t> wanted, const Rows& out);
   [[nodiscard]] const Weight& head() const { return head_ ? *head_ : *embedding_; }
   // The residual stream, normed, as a layer reads it.
   [[nodiscard]] LinearInput stream(const Vector& norm) const {
@@ -184,6 +220,15 @@ class Decoder {
       adapter_scratch_;         // rows of the largest rank, then of a gate, then of an up; null without adapters
   std::vector<float> cos_sin_;  // host side, before upload
   std::vector<int> positions_;
+  ExitHeads* exits_ = nullptr;
+  // Of the last run, if rows may have left in it; else empty.
+  std::vector<int32_t> place_, row_at_;
+  int n_running_ = 0;
+  std::vector<SequenceRows> running_, skipped_;
+  std::vector<const Adapter*> running_adapters_;
+  std::vector<int32_t> leaving_, from_;
+  std::vector<float> doubts_;
+  int experts_of_model_ = 0;
 };
 
 }  // namespace hearth

@@ -41,8 +41,11 @@ class DecoderLoader {
     TRY(rope_factors(config));
     TRY(check(config));
     TRY(take_range(config));
+    const int experts_of_model = config.n_experts_used;
+    TRY(take_experts(config));
     std::unique_ptr<Decoder> decoder(new Decoder(backend_, std::move(config)));
     decoder->weights_ = options_.weights;
+    decoder->experts_of_model_ = experts_of_model;
     if (!plan_) {
       TRY(set_context(*decoder));
       for (const RopeConfig& rope : decoder->config_.ropes) decoder->ropes_.emplace_back(rope, decoder->context_);
@@ -74,6 +77,18 @@ class DecoderLoader {
       return fail(Code::kInvalidArgument, "layers {} to {}: the model has {}", first, end, config.n_layers());
     config.layers = {config.layers.begin() + first, config.layers.begin() + end};
     first_layer_ = first;
+    return {};
+  }
+
+  Result<void> take_experts(DecoderConfig& config) const {
+    const int most = config.n_experts_used;
+    if (options_.experts == 0) return {};
+    if (most == 0)
+      return fail(Code::kInvalidArgument, "{} experts: the model is no mixture of experts", options_.experts);
+    if (options_.experts < 0 || options_.experts > most)
+      return fail(Code::kInvalidArgument, "{} experts for each token: this model was made for {}; use 1 to {}",
+                  options_.experts, most, most);
+    config.n_experts_used = options_.experts;
     return {};
   }
 

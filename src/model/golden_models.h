@@ -57,6 +57,24 @@ inline Checkpoint encoded(const Checkpoint& original, const TypeInfo& type,
   return Checkpoint::create(original.path(), std::move(parts)).value();
 }
 
+// The checkpoint with layers from `first` on that add nothing to the stream.
+inline Checkpoint with_idle_layers(const Checkpoint& original, int first, std::vector<std::vector<std::byte>>& memory) {
+  Checkpoint::Parts parts;
+  parts.kind = original.kind();
+  parts.metadata = original.metadata();
+  parts.config = original.config();
+  for (TensorRef tensor : original.tensors()) {
+    const bool writes =
+        tensor.name.find("attn_output") != std::string::npos || tensor.name.find("ffn_down") != std::string::npos;
+    if (writes && layer_of(tensor.name) >= first) {
+      memory.emplace_back(tensor.data.size());
+      tensor.data = memory.back();
+    }
+    parts.tensors.push_back(std::move(tensor));
+  }
+  return Checkpoint::create(original.path(), std::move(parts)).value();
+}
+
 // Every matrix of I8 as what it is without its low codes.
 inline Checkpoint without_low_codes(const Checkpoint& original, std::vector<std::vector<std::byte>>& memory) {
   const TypeInfo &nested = info(Type::kI8), &high = info(Type::kI4H);

@@ -219,6 +219,7 @@ Result<PackHeader> parse_pack_header(std::span<const std::byte> bytes) {
 }
 
 Result<Digest> pack_source(std::span<const std::byte> bytes) { return TRY(parse_header(bytes)).source_sha256; }
+Result<Digest> pack_identity(std::span<const std::byte> bytes) { return TRY(parse_header(bytes)).manifest_sha256; }
 
 Result<Pack> parse_pack(std::span<const std::byte> bytes) {
   Pack pack;

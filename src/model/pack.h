@@ -101,6 +101,8 @@ Result<Pack> parse_pack(std::span<const std::byte> bytes);
 Result<PackHeader> parse_pack_header(std::span<const std::byte> bytes);
 // The digest of what a pack was made from, by its header alone.
 Result<Digest> pack_source(std::span<const std::byte> bytes);
+// What no other pack has: the manifest's digest, which covers those of all segments.
+Result<Digest> pack_identity(std::span<const std::byte> bytes);
 // Bytes of one slice of a tensor; kMalformed or kLimit if there can be no such tensor.
 Result<uint64_t> slice_bytes(const PackTensor& tensor);
 

@@ -27,6 +27,33 @@ Result<LoadedModel> load_changed(const std::string& family, const std::string& f
   return load_golden(copy.path(), "cpu", 32);
 }
 
+TEST(SettingsTest, FewerExpertsAreAnotherPrecisionAndOnlyOnRequest) {
+  const Checkpoint mixture = open_checkpoint(kGoldenFolder / "mixtral").value();
+  const auto backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
+  const auto logits = [&](const Checkpoint& checkpoint,
+                          int experts) -> Result<std::pair<std::string, std::vector<float>>> {
+    auto decoder =
+        TRY(Decoder::load(checkpoint, *backend, {.context = 32, .rows_max = 0, .progress = {}, .experts = experts}));
+    auto store = TRY(SequenceStore::create(*backend, decoder->config(),
+                                           {.kv_type = KvType::kF16, .positions_max = 32, .sequences_max = 1}));
+    const SequenceId id = TRY(store->open());
+    const std::vector<int32_t> tokens{1, 2, 3};
+    TRY(store->reserve(id, 3));
+    const SequenceRows rows = store->rows(id, 0, 3);
+    decoder->run({.tokens = tokens, .sequences = {&rows, 1}}, *store);
+    std::vector<float> out(static_cast<size_t>(decoder->config().n_vocab));
+    const int32_t last = 2;
+    decoder->logits({&last, 1}, out);
+    return std::pair(decoder->precision(), std::move(out));
+  };
+  const auto whole = logits(mixture, 0).value(), same = logits(mixture, 2).value(), fewer = logits(mixture, 1).value();
+  EXPECT_EQ(whole, same) << "the model's own number is the model";
+  EXPECT_EQ(fewer.first, "8 experts 1") << "state of fewer experts is another";
+  EXPECT_NE(fewer.second, whole.second);
+  EXPECT_NE(message(logits(mixture, 3)).find("made for 2"), std::string::npos);
+  EXPECT_NE(message(logits(open_checkpoint(kGoldenFolder / "llama").value(), 1)).find("no mixture"), std::string::npos);
+}
+
 TEST(SettingsTest, ErrorsNameWhatIsWrong) {
   struct Case {
     std::string family, field;

@@ -24,7 +24,8 @@ namespace hearth {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::string_view kExtension = ".pack", kPart = ".part", kLimitFile = "limit", kNotes = ".json";
+constexpr std::string_view kExtension = ".pack", kPart = ".part", kLimitFile = "limit", kNotes = ".json",
+                           kExits = ".exits";
 
 // Deletes a file unless someone holds a lock on it.
 bool delete_unused(const fs::path& path) {
@@ -34,7 +35,7 @@ bool delete_unused(const fs::path& path) {
 
 bool delete_pack(const fs::path& pack) {
   if (!delete_unused(pack)) return false;
-  ::unlink(fs::path(pack).replace_extension(kNotes).c_str());
+  for (const std::string_view beside : {kNotes, kExits}) ::unlink(fs::path(pack).replace_extension(beside).c_str());
   return true;
 }
 
@@ -112,6 +113,11 @@ fs::path PackCache::place(std::string_view source_digest, std::string_view layou
 fs::path PackCache::notes(const fs::path& pack) const {
   if (pack.parent_path() != folder_ || pack.extension() != kExtension) return {};
   return fs::path(pack).replace_extension(kNotes);
+}
+
+fs::path PackCache::exits(const fs::path& pack) const {
+  const fs::path beside = notes(pack);
+  return beside.empty() ? beside : fs::path(pack).replace_extension(kExits);
 }
 
 Result<PackClaim> PackCache::claim(const fs::path& pack) const {

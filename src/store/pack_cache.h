@@ -43,6 +43,7 @@ struct CachedPack {
 // Layout under the folder:
 //   <source digest>-<layout>.pack        whole, never changed in place; a shared lock on it: in use; its time: last used
 //   <source digest>-<layout>.json        what was measured of that pack
+//   <source digest>-<layout>.exits       exit heads fitted for that pack
 //   <source digest>-<layout>.pack.part   being written by whoever holds an exclusive lock on it, or left behind
 //   sources.json                         digests of files by device, inode, size and times
 //   limit                                bytes that all packs may take, as a decimal number
@@ -63,6 +64,9 @@ class PackCache {
 
   // The file that keeps what was measured of a pack, there or not, and goes when the pack goes. Empty for one elsewhere.
   [[nodiscard]] std::filesystem::path notes(const std::filesystem::path& pack) const;
+
+  // Likewise, for exit heads (model/exits.h).
+  [[nodiscard]] std::filesystem::path exits(const std::filesystem::path& pack) const;
 
   // The right to write a pack, an empty file; waits while another process writes the same one, which may then be there.
   // Deletes what other imports left behind.
