@@ -4,13 +4,10 @@
 #include <chrono>
 
 #include "base/check.h"
-#include "base/exact_math.h"
 #include "engine/state_cache.h"
 
 namespace hearth {
 namespace {
-
-constexpr int kLooked = 8;  // tokens a probability is one of, at least
 
 Result<void> check_same_vocabulary(const Model& draft, const Model& target) {
   const TokenizerData &small = draft.text.tokenizer->data(), &large = target.text.tokenizer->data();
@@ -73,14 +70,13 @@ void DraftModel::run(std::span<const Token> tokens) {
   }
 }
 
-int DraftModel::guess(const std::string& tenant, std::span<const Token> text, Sampler& sampler, std::span<Token> out,
-                      FunctionRef<bool(double probability)> keep_on) {
+int DraftModel::guess(const std::string& tenant, SequenceId /*sequence*/, std::span<const Token> text, Sampler& sampler,
+                      std::span<Token> out, FunctionRef<bool(double probability)> keep_on) {
   // The last token runs in any case: its output is the first guess.
   const int same = tenant == tenant_ ? common_prefix(tokens_, text.first(text.size() - 1)) : 0;
   tenant_ = tenant;
   tokens_.resize(static_cast<size_t>(store_->truncate(sequence_, same)));
-  const int needed = sampler.tokens_needed(),
-            looked = std::min(std::max(kLooked, needed), model_.decoder->config().n_vocab);
+  const int looked = looked_at(sampler, model_.decoder->config().n_vocab);
   top_tokens_.resize(static_cast<size_t>(looked)), top_logits_.resize(top_tokens_.size());
   auto rest = text.subspan(tokens_.size());
   // Embeddings may have more rows than the vocabulary they share has tokens, and not as many.
@@ -93,21 +89,13 @@ int DraftModel::guess(const std::string& tenant, std::span<const Token> text, Sa
     const bool one = rest.size() == 1;
     run(rest);
     model_.decoder->most_likely({&last_row_, 1}, looked, top_tokens_, top_logits_);
-    Token& guess = out[guessed];
-    guess = needed > 0 ? sampler.sample_top(top_tokens_, top_logits_, static_cast<int64_t>(text.size() + guessed))
-                       : top_tokens_.front();
-    if (guess >= end) break;
-    ++guessed;
-    double sum = 0, own = 0;
-    for (size_t i = 0; i < top_tokens_.size(); ++i) {
-      const double weight = exact_exp(static_cast<double>(top_logits_[i]) - static_cast<double>(top_logits_[0]));
-      sum += weight;
-      if (top_tokens_[i] == guess) own = weight;
-    }
-    const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    if (one) guess_seconds_ += (guess_seconds_ == 0 ? 1.0 : 0.1) * (took - guess_seconds_);
+    const Pick picked = pick(sampler, top_tokens_, top_logits_, static_cast<int64_t>(text.size() + guessed));
+    if (picked.token >= end) break;
+    Token& guess = out[guessed++];
+    guess = picked.token;
+    if (one) took(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     rest = {&guess, 1};
-    if (!keep_on(own / sum)) break;
+    if (!keep_on(picked.probability)) break;
   }
   return static_cast<int>(guessed);
 }

@@ -9,27 +9,23 @@
 #include <string>
 #include <vector>
 
-#include "base/function_ref.h"
 #include "base/result.h"
+#include "engine/guesser.h"
 #include "model/model.h"
-#include "text/sampler.h"
 
 namespace hearth {
 
-class DraftModel {
+class DraftModel final : public Guesser {
  public:
   // kInvalidArgument if its vocabulary differs from the target's (with the first token that does), if it has recurrent layers, which
   // could not take back a guess, or a shorter context.
   static Result<void> check_fits(const Model& draft, const Model& target);
   static Result<std::unique_ptr<DraftModel>> create(Model model, const Model& target);
 
-  // Guesses what follows `text`, token by token, up to out.size() or until `keep_on`, asked after each with how likely the draft model
-  // holds it to be among the likeliest, says no. Returns how many. `sampler`: the text's. What it has of the last text it goes on from,
-  // if that begins alike and was `tenant`'s, too.
-  int guess(const std::string& tenant, std::span<const Token> text, Sampler& sampler, std::span<Token> out,
-            FunctionRef<bool(double probability)> keep_on);
-  // What one guess takes here, as measured; 0: nothing yet.
-  [[nodiscard]] double guess_seconds() const { return guess_seconds_; }
+  [[nodiscard]] DraftSource source() const override { return DraftSource::kModel; }
+  // What it has of the last text it goes on from, if that begins alike and was `tenant`'s, too.
+  int guess(const std::string& tenant, SequenceId sequence, std::span<const Token> text, Sampler& sampler,
+            std::span<Token> out, FunctionRef<bool(double probability)> keep_on) override;
   [[nodiscard]] int64_t memory_bytes() const;
 
  private:
@@ -45,7 +41,6 @@ class DraftModel {
   int n_vocab_ = 0;  // of the target
   std::vector<Token> top_tokens_;
   std::vector<float> top_logits_;
-  double guess_seconds_ = 0;
 };
 
 }  // namespace hearth

@@ -43,7 +43,12 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
     engine->store_->record(&engine->ops_);
     TRY(chain->start(sequences, decoder.context()));
   }
-  if (draft) engine->draft_model_ = TRY(DraftModel::create(std::move(*draft), engine->model_));
+  TRY(engine->use_exits());
+  if (draft) {
+    auto made = TRY(DraftModel::create(std::move(*draft), engine->model_));
+    engine->draft_bytes_ = made->memory_bytes();
+    engine->guesser_ = std::move(made);
+  }
   engine->publish_stats(0);
   engine->thread_ = std::jthread([raw = engine.get()](std::stop_token stop) { raw->work(stop); });
   return engine;
@@ -69,6 +74,7 @@ Result<std::unique_ptr<Stream>> Engine::submit(Request request) {
   if (options_.pacer) TRY(options_.pacer->admit(request));
   auto shared = std::make_shared<Stream::Shared>();
   auto active = std::make_unique<Active>(std::move(request), *model_.text.tokenizer, shared);
+  TRY(choose_exit(*active));
   if (active->request.grammar) {
     std::call_once(masks_made_, [&] { masks_ = std::make_unique<TokenMasks>(*model_.text.tokenizer); });
     active->constraint.emplace(active->request.grammar, *masks_);

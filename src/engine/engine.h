@@ -24,6 +24,7 @@
 #include "engine/speculation.h"
 #include "engine/state_cache.h"
 #include "engine/stream.h"
+#include "model/exits.h"
 #include "model/model.h"
 #include "model/sequence.h"
 
@@ -51,6 +52,9 @@ struct EngineOptions {
   // Where the layers are, for a model whose decoder has none; null: in the decoder. State then stays where it is: no state_cache, no
   // adapters, no other precision.
   std::shared_ptr<Chain> chain{};
+  std::shared_ptr<const ExitFile> exits{};  // null: no token leaves early, whatever a request says
+  double exit_kld = 0;                      // of requests that do not say (Request::exit_kld)
+  bool exit_draft = false;                  // the model guesses for itself by its exits
 };
 
 // Counters go up only.
@@ -109,8 +113,8 @@ class Engine {
   Result<StateIndex> load_session(const std::string& tenant, const std::filesystem::path& path, const Key& key);
 
   [[nodiscard]] const Model& model() const { return model_; }
-  // Of the draft model, with its state; 0 without one.
-  [[nodiscard]] int64_t draft_bytes() const { return draft_model_ ? draft_model_->memory_bytes() : 0; }
+  // Of the draft model, with its state, and of exit heads.
+  [[nodiscard]] int64_t draft_bytes() const { return draft_bytes_ + (exit_heads_ ? exit_heads_->bytes() : 0); }
   [[nodiscard]] EngineStats stats() const;
 
  private:
@@ -222,6 +226,11 @@ class Engine {
   void publish_stats(double seconds);
   void publish_kept();
 
+  // engine_exit.cc
+  Result<void> use_exits();
+  Result<void> choose_exit(Active& active) const;
+  [[nodiscard]] std::string state_precision(const Active& active) const;
+
   // engine_drafts.cc
   void find_drafts();
   void find_draft(Active& active);
@@ -268,9 +277,11 @@ class Engine {
   Pace pace_;
   RowCosts row_costs_;
   Acceptance acceptance_;  // of all drafts
-  std::unique_ptr<DraftModel> draft_model_;
-  int steps_unguessed_ = 0;       // since the draft model was asked last
-  double guessing_seconds_ = 0;   // of the step, that the draft model took
+  std::unique_ptr<ExitHeads> exit_heads_;
+  std::unique_ptr<Guesser> guesser_;
+  int64_t draft_bytes_ = 0;
+  int steps_unguessed_ = 0;       // since the guesser was asked last
+  double guessing_seconds_ = 0;   // of the step, that the guesser took
   std::vector<Answers> answers_;  // least recently used first
   std::array<uint64_t, kDraftSources.size()> drafted_{}, accepted_{};
   Pacing pacing_;
@@ -284,6 +295,7 @@ class Engine {
   std::vector<const Adapter*> adapters_;  // one per sequence of rows_
   std::vector<SequenceOp> ops_;           // with a chain: since its last step
   std::vector<float> stream_;             // likewise: of the rows
+  std::vector<ExitPolicy> exits_;         // likewise
   std::vector<Ran> ran_;                  // then those of them whose next token is due
   std::vector<int32_t> wanted_;           // rows of logits
   std::vector<Token> top_tokens_;

@@ -52,6 +52,8 @@ struct Engine::Active {
   DraftIndex index{1 << 16};   // of what the answer was predicted to be, prompt and answer;
   size_t indexed = 0;          // so many of `tokens` are in it
   Draft draft;
+  ExitPolicy exit{};        // under which its tokens leave early
+  bool left_early = false;  // the row did whose token is chosen
   Acceptance acceptance;
   Usage usage;
   EngineClock::time_point submitted = EngineClock::now(), admitted{}, first_token{};

@@ -80,7 +80,7 @@ void Engine::switch_precision() {
   for (size_t unit = 0; unit < bits.size(); ++unit) model_.decoder->set_bits(static_cast<int>(unit), bits[unit]);
   precision_ = model_.decoder->precision();
   for (const auto& active : active_)
-    if (active->precision != precision_) active->precision.clear();
+    if (active->precision != state_precision(*active)) active->precision.clear();
   const std::scoped_lock lock(mutex_);
   for (const auto& waiting : queue_) waiting->looked_at = 0;
   for (const auto& parked : parked_) parked->looked_at = 0;
@@ -173,7 +173,7 @@ bool Engine::worth_waiting(const Active& active) const {
   for (const auto& other : active_) {
     if (other->request.tenant != active.request.tenant || other->request.adapter != active.request.adapter) continue;
     if (other->finished || other->request.request_class > active.request.request_class) continue;
-    if (other->precision != precision_) continue;
+    if (other->precision != state_precision(active)) continue;
     if (other->waiting(*store_) <= 1) continue;
     const int common = common_prefix(other->request.prompt, active.tokens);
     if (common > store_->length(other->sequence)) soon = std::max(soon, common);
@@ -184,19 +184,20 @@ bool Engine::worth_waiting(const Active& active) const {
 // Only a tenant's own sequences are looked at, and their tokens compared.
 Engine::Prefix Engine::longest_prefix(const Active& active) const {
   Prefix best;
+  const std::string precision = state_precision(active);
   int most = static_cast<int>(active.tokens.size()) - 1;  // the last token runs again, for its logits
   if (active.request.prompt_logprobs && active.told + 1 < active.usage.prompt_tokens)
     most = std::min(most, active.told);
   for (size_t i = 0; i < kept_.size(); ++i) {
     const Kept& kept = kept_[i];
-    if (kept.tenant != active.request.tenant || kept.adapter != active.request.adapter || kept.precision != precision_)
+    if (kept.tenant != active.request.tenant || kept.adapter != active.request.adapter || kept.precision != precision)
       continue;
     const int length = std::min(most, common_prefix(kept.tokens, active.tokens));
     if (length > best.length) best = {kept.sequence, length, static_cast<int>(i)};
   }
   for (const auto& other : active_) {
     if (other->request.tenant != active.request.tenant || other->request.adapter != active.request.adapter ||
-        other->precision != precision_)
+        other->precision != precision)
       continue;
     const int length = std::min({most, store_->length(other->sequence), common_prefix(other->tokens, active.tokens)});
     if (length > best.length) best = {other->sequence, length, -1};
@@ -225,7 +226,7 @@ Result<void> Engine::admit(Active& active) {
 // Goes on from the sequence that has most of its tokens already, or opens a new one. Gives the tokens reached: what is missing runs,
 // be it a prompt or an answer whose state was lost.
 Result<int> Engine::take_over(Active& active) {
-  active.precision = precision_;
+  active.precision = state_precision(active);
   Prefix prefix = longest_prefix(active);
   while (prefix.kept >= 0 && kept_[static_cast<size_t>(prefix.kept)].arriving) {
     kept_[static_cast<size_t>(prefix.kept)].arriving->wait();

@@ -8,7 +8,7 @@ namespace {
 
 // Earlier answers are kept for so many tenants, and so many tokens of each.
 constexpr size_t kTenantsMax = 16, kAnswerTokens = 8192;
-// The draft model's guesses are also counted all together, as matches of this length, which no text has.
+// A guesser's guesses are also counted all together, as matches of this length, which no text has.
 constexpr int kAnyMatch = 1;
 
 }  // namespace
@@ -69,7 +69,7 @@ void Engine::find_draft(Active& active) {
     for (const Token token : tokens)
       if (!add_to_draft(active, token, match.length + draft.length)) break;
   }
-  if (draft_model_ && shares_.size() == 1) guess_by_model(active, most);
+  if (guesser_ && shares_.size() == 1) guess_by_model(active, most);
 }
 
 // False if the draft ends before the token: an answer needs no step for its end.
@@ -92,11 +92,11 @@ void Engine::guess_by_model(Active& active, int most) {
   constexpr int kTryAgain = 200;    // steps until a model that did not pay is asked for one guess
   constexpr double kUntried = 0.7;  // that a guess of it comes true, as long as nobody knows
   Draft& draft = active.draft;
-  const double usual = active.acceptance.chance(DraftSource::kModel, kAnyMatch,
-                                                acceptance_.chance(DraftSource::kModel, kAnyMatch, kUntried));
+  const DraftSource source = guesser_->source();
+  const double usual = active.acceptance.chance(source, kAnyMatch, acceptance_.chance(source, kAnyMatch, kUntried));
   std::array<double, kDraftMax> chances{};
   chances.fill(usual);
-  const double each = draft_model_->guess_seconds();
+  const double each = guesser_->guess_seconds();
   const GuessPlan found =
       plan_guesses(std::span(draft.chances).first(static_cast<size_t>(draft.length)), 0, row_costs_);
   GuessPlan plan = plan_guesses(std::span(chances).first(static_cast<size_t>(most)), each, row_costs_);
@@ -107,18 +107,18 @@ void Engine::guess_by_model(Active& active, int most) {
   if (plan.count == 0 && (++steps_unguessed_ < kTryAgain || options_.drafts_max > 0 || draft.length > 0)) return;
   steps_unguessed_ = 0;
   draft.length = 0;
-  draft.source = DraftSource::kModel;
+  draft.source = source;
   std::array<Token, kDraftMax> tokens{};
   double reached = 1;
   const auto begin = EngineClock::now();
-  draft_model_->guess(active.request.tenant, active.tokens, active.sampler,
-                      std::span(tokens).first(static_cast<size_t>(std::max(1, plan.count))), [&](double probability) {
-                        if (!add_to_draft(active, tokens[static_cast<size_t>(draft.length)], match_of(probability)))
-                          return false;
-                        reached *= draft.chances[static_cast<size_t>(draft.length) - 1];
-                        // Another one costs its guess, and gives what it likely saves: a step.
-                        return options_.drafts_max > 0 || reached * usual * row_costs_.seconds(1) > each;
-                      });
+  guesser_->guess(active.request.tenant, active.sequence, active.tokens, active.sampler,
+                  std::span(tokens).first(static_cast<size_t>(std::max(1, plan.count))), [&](double probability) {
+                    if (!add_to_draft(active, tokens[static_cast<size_t>(draft.length)], match_of(probability)))
+                      return false;
+                    reached *= draft.chances[static_cast<size_t>(draft.length) - 1];
+                    // Another one costs its guess, and gives what it likely saves: a step.
+                    return options_.drafts_max > 0 || reached * usual * row_costs_.seconds(1) > each;
+                  });
   guessing_seconds_ = seconds(EngineClock::now() - begin);
 }
 
@@ -130,7 +130,7 @@ void Engine::judge_draft(Active& active, Token token) {
   const bool came_true = draft.tokens[at] == token;
   for (Acceptance* each : {&active.acceptance, &acceptance_}) {
     each->add(draft.source, draft.matches[at], came_true);
-    if (draft.source == DraftSource::kModel) each->add(draft.source, kAnyMatch, came_true);
+    if (draft.source >= DraftSource::kModel) each->add(draft.source, kAnyMatch, came_true);
   }
   if (came_true)
     ++draft.taken;

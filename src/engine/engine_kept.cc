@@ -189,7 +189,7 @@ bool Engine::fetch(Active& active, bool ahead) {
   if (active.request.prompt_logprobs && active.told + 1 < active.usage.prompt_tokens) return false;
   const Prefix prefix = longest_prefix(active);
   if (prefix.kept >= 0 && kept_[static_cast<size_t>(prefix.kept)].arriving) return true;
-  const StateOwner owner = state_owner(active.request.tenant, precision_);
+  const StateOwner owner = state_owner(active.request.tenant, state_precision(active));
   if (const uint64_t changes = options_.state_cache->changes(); active.looked_at != changes) {
     active.on_disk = options_.state_cache->longest_prefix(owner, active.tokens);
     active.looked_at = changes;
@@ -202,7 +202,7 @@ bool Engine::fetch(Active& active, bool ahead) {
   auto sequence = store_->open_for_import(length);
   while (!sequence && make_room(ahead)) sequence = store_->open_for_import(length);
   if (!sequence) return false;
-  Kept kept{*sequence, active.request.tenant, nullptr, precision_, found.tokens};
+  Kept kept{*sequence, active.request.tenant, nullptr, state_precision(active), found.tokens};
   kept.saved = true;
   kept.arriving = options_.state_cache->load(owner, found.name, store_->bytes(*sequence), waker());
   kept_.push_back(std::move(kept));

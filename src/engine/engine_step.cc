@@ -55,7 +55,9 @@ void Engine::step() {
 bool Engine::run_rows() {
   Decoder& decoder = *model_.decoder;
   if (!options_.chain) {
-    decoder.run({.tokens = tokens_, .sequences = rows_, .adapters = adapters_}, *store_);
+    Batch batch{.tokens = tokens_, .sequences = rows_, .adapters = adapters_};
+    if (std::ranges::any_of(exits_, [](const ExitPolicy& exit) { return exit.layers > 0; })) batch.exits = exits_;
+    decoder.run(batch, *store_);
     return true;
   }
   stream_.resize(tokens_.size() * static_cast<size_t>(decoder.config().d_model));
@@ -88,7 +90,7 @@ void Engine::start_over() {
 
 // The rows of the next step, and whose they are.
 void Engine::compose_rows() {
-  runnables_.clear(), tokens_.clear(), rows_.clear(), adapters_.clear(), ran_.clear();
+  runnables_.clear(), tokens_.clear(), rows_.clear(), adapters_.clear(), exits_.clear(), ran_.clear();
   prompt_rows_ = decode_rows_ = 0;
   {
     const std::scoped_lock lock(mutex_);
@@ -126,6 +128,7 @@ void Engine::compose_rows() {
     const auto from = active.tokens.begin() + store_->length(active.sequence);
     rows_.push_back(store_->rows(active.sequence, static_cast<int>(tokens_.size()), count));
     adapters_.push_back(active.request.adapter.get());
+    exits_.push_back(active.exit);
     tokens_.insert(tokens_.end(), from, from + share.count);
     ran_.push_back({&active, static_cast<int32_t>(tokens_.size()) - 1, active.needs_all_logits()});
     tokens_.insert(tokens_.end(), draft.tokens.begin(), draft.tokens.begin() + draft.rows);
@@ -187,6 +190,7 @@ void Engine::sample_from_top() {
     if (ran.all_logits) continue;
     for (ran.done = 0; !ran.over && !ran.all_logits;) {
       const size_t at = (first + static_cast<size_t>(ran.done)) * n;
+      ran.active->left_early = model_.decoder->left_early(ran.row + ran.done);
       ran.all_logits =
           !sample_top(*ran.active, std::span(top_tokens_).subspan(at, n), std::span(logits_).subspan(at, n));
       if (!ran.all_logits) go_on(ran);
@@ -234,6 +238,7 @@ void Engine::sample_from_all() {
     model_.decoder->logits(wanted_, logits_);
     for (size_t i = 0; i < wanted_.size(); ++i) {
       if (whose[i]->over) continue;
+      whose[i]->active->left_early = model_.decoder->left_early(wanted_[i]);
       sample_row(*whose[i]->active, std::span(logits_).subspan(i * n_vocab, n_vocab));
       go_on(*whose[i]);
     }
@@ -284,6 +289,7 @@ void Engine::tell_prompt(Active& active, int first_row, int position, int count)
 // Adds a sampled token to the answer and applies the rules that end it.
 void Engine::take_token(Active& active, Token token, TokenLogprob* logprob) {
   ++active.usage.completion_tokens;
+  active.usage.exited_tokens += active.left_early ? 1 : 0;
   ++tokens_out_;
   judge_draft(active, token);
   if (model_.text.tokenizer->ends_generation(token) && !active.request.ignore_eos) {

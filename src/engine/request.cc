@@ -62,6 +62,7 @@ Result<void> check(const Request& request, int n_vocab, int context) {
     return fail(Code::kInvalidArgument, "logprobs is {}; use -1 to {}", request.logprobs, limits::kLogprobs);
   if (request.ignore_eos && request.grammar)
     return fail(Code::kInvalidArgument, "ignore_eos: cannot be combined with a form of the output or tools");
+  if (!(request.exit_kld <= 10)) return fail(Code::kInvalidArgument, "exit_kld is {}; use 0 to 10", request.exit_kld);
   if (request.deadline_seconds && !(*request.deadline_seconds > 0))
     return fail(Code::kInvalidArgument, "the deadline is {} seconds away", *request.deadline_seconds);
   return check_candidates(request, n_vocab, context);

@@ -40,6 +40,10 @@ struct Request {
   std::vector<Token> prediction{};
   int drafts_max = -1;  // drafted tokens in a step, at most, where the engine allows more; -1: as the engine is set
 
+  // Tokens may leave the model before its last layers, as long as the mean divergence from the whole model that was measured
+  // stays within this (model/exits.h). The answer is another one. 0: none may; negative: as the engine is set.
+  double exit_kld = -1;
+
   // Instead of an answer, how likely each of these continuations of the prompt is (Piece::scores). Nothing is generated.
   std::vector<std::vector<Token>> candidates{};
 
@@ -65,9 +69,11 @@ struct Usage {
   int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   int drafted_tokens = 0, accepted_tokens = 0;  // run as guesses, and those of them that became part of the answer
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
-  double joules = -1;            // of the steps it was part of, its share by rows; negative: nobody knows
-  bool joules_measured = false;  // else estimated, at least in part
-  bool bits_lowered = false;     // the pacer had some of it computed at 4 bits
+  double joules = -1;                      // of the steps it was part of, its share by rows; negative: nobody knows
+  bool joules_measured = false;            // else estimated, at least in part
+  bool bits_lowered = false;               // the pacer had some of it computed at 4 bits
+  double exit_kld_max = 0;                 // the bound under which tokens of the answer left early; 0: none did
+  int exit_layers = 0, exited_tokens = 0;  // so many layers were left out for so many of its tokens
 };
 inline std::string_view joules_source(const Usage& usage) { return usage.joules_measured ? "measured" : "estimated"; }
 

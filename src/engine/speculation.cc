@@ -10,7 +10,7 @@ constexpr double kGainMin = 1.03;  // less is lost again in what is not measured
 }  // namespace
 
 std::string_view name(DraftSource source) {
-  constexpr std::array<std::string_view, kDraftSources.size()> kNames{"text", "answers", "model"};
+  constexpr std::array<std::string_view, kDraftSources.size()> kNames{"text", "answers", "model", "exit"};
   return kNames[static_cast<size_t>(source)];
 }
 

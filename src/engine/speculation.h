@@ -13,9 +13,10 @@ namespace hearth {
 
 inline constexpr int kDraftMax = 15;  // tokens of one draft
 
-// Prompt and answer so far; earlier answers to the same tenant; what a smaller model says.
-enum class DraftSource : uint8_t { kText, kAnswers, kModel };
-inline constexpr std::array kDraftSources{DraftSource::kText, DraftSource::kAnswers, DraftSource::kModel};
+// Prompt and answer so far; earlier answers to the same tenant; what a smaller model says; what the model says early.
+enum class DraftSource : uint8_t { kText, kAnswers, kModel, kExit };
+inline constexpr std::array kDraftSources{DraftSource::kText, DraftSource::kAnswers, DraftSource::kModel,
+                                          DraftSource::kExit};
 std::string_view name(DraftSource source);
 
 // How often drafted tokens came true, by source and by how many tokens before them speak for them. The newest count most.

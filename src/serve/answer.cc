@@ -103,7 +103,10 @@ void collect(const Event& event, Choice& choice) {
   }
 }
 
-void add_energy(boost::json::object& usage_json, const Usage& usage) {
+void add_own_usage(boost::json::object& usage_json, const Usage& usage) {
+  if (usage.exit_kld_max > 0)
+    usage_json["early_exit"] = {
+        {"kld_max", usage.exit_kld_max}, {"layers_saved", usage.exit_layers}, {"tokens", usage.exited_tokens}};
   if (usage.joules < 0) return;
   usage_json["joules"] = usage.joules;
   usage_json["joules_source"] = joules_source(usage);

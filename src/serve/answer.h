@@ -71,7 +71,7 @@ class EventReader {
 void collect(const Event& event, Choice& choice);
 
 // Adds what an answer took, `joules` and `joules_source`, where that is known, and whether some of it was computed at fewer bits.
-void add_energy(boost::json::object& usage_json, const Usage& usage);
+void add_own_usage(boost::json::object& usage_json, const Usage& usage);
 
 // Letters and digits of a fresh random number, for ids.
 std::string random_id();

@@ -68,10 +68,11 @@ void read_lora(Fields& body, AnswerOptions& options) {
   }
 }
 
-// What concerns guessed tokens: {"type": "content", "content": TEXT} of OpenAI, and llama-server's bound.
+// What concerns guessed tokens: {"type": "content", "content": TEXT} of OpenAI, and llama-server's bound. And early exit.
 void read_guesses(Fields& body, AnswerOptions& options) {
   if (const auto most = body.integer("speculative.n_max", 0, INT32_MAX))
     options.drafts_max = static_cast<int>(std::min<int64_t>(*most, kDraftMax));
+  options.exit_kld = body.number("exit_kld", 0, 10).value_or(-1);
   const auto* given = body.object("prediction");
   if (!given) return;
   Fields fields(*given, body.path_of("prediction"));

@@ -14,7 +14,7 @@ json::object usage_of(const Usage& usage) {
                    {"cache_read_input_tokens", usage.cached_tokens},
                    {"cache_creation_input_tokens", 0},
                    {"output_tokens", usage.completion_tokens}};
-  add_energy(out, usage);
+  add_own_usage(out, usage);
   return out;
 }
 

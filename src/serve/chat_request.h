@@ -38,6 +38,7 @@ struct AnswerOptions {
   int logprobs = -1;
   bool prompt_logprobs = false;
   int drafts_max = -1;          // guessed tokens in a step at most, as Request has it
+  double exit_kld = -1;         // as Request has it
   std::string prediction = {};  // what the answer may be, to guess from
   std::optional<int> lora =
       {};  // the adapter by its place among the model's, -1: none; otherwise what the model's name says
@@ -61,8 +62,8 @@ struct ChatRequest {
   boost::json::object template_arguments;  // further variables of the template
 };
 
-// The fields that OpenAI's routes have in common, llama-server's speculative.n_max, and ours: class, priority, deadline_ms, grammar,
-// regex, choices.
+// The fields that OpenAI's routes have in common, llama-server's speculative.n_max, and ours: class, priority, deadline_ms, exit_kld,
+// grammar, regex, choices.
 void read_answer_options(Fields& body, AnswerOptions& options);
 // An object {"type": "text" | "json_object" | "json_schema", ...}; the schema may stand beside the type.
 void read_response_format(Fields& holder, std::string_view name, OutputForm& form);

@@ -137,6 +137,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     usage.drafted_tokens += piece.usage.drafted_tokens;
     usage.accepted_tokens += piece.usage.accepted_tokens;
     usage.bits_lowered |= piece.usage.bits_lowered;
+    usage.exited_tokens += piece.usage.exited_tokens;
+    usage.exit_layers = piece.usage.exit_layers, usage.exit_kld_max = piece.usage.exit_kld_max;
     if (piece.usage.joules >= 0) {
       usage.joules_measured = piece.usage.joules_measured && (usage.joules < 0 || usage.joules_measured);
       usage.joules = std::max(usage.joules, 0.0) + piece.usage.joules;
@@ -283,6 +285,7 @@ Request engine_request(const RouteCall& call, const Acquired& acquired, const An
   request.priority = options.priority;
   request.deadline_seconds = options.deadline_seconds;
   request.drafts_max = options.drafts_max;
+  request.exit_kld = options.exit_kld;
   if (!options.prediction.empty()) request.prediction = acquired.text().tokenizer->encode(options.prediction, {});
   return request;
 }

@@ -230,7 +230,7 @@ boost::json::object openai_usage(const Usage& usage) {
                    {"completion_tokens", usage.completion_tokens},
                    {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
                    {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
-  add_energy(out, usage);
+  add_own_usage(out, usage);
   return out;
 }
 

@@ -15,7 +15,7 @@ json::object usage_of(const Usage& usage) {
                    {"output_tokens", usage.completion_tokens},
                    {"output_tokens_details", {{"reasoning_tokens", 0}}},
                    {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
-  add_energy(out, usage);
+  add_own_usage(out, usage);
   return out;
 }
 
