@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <boost/json/serialize.hpp>
 #include <chrono>
-#include <random>
 
 #include "base/limits.h"
 #include "base/mapped_file.h"
@@ -15,6 +14,7 @@
 #include "cli/settings.h"
 #include "compress/mix.h"
 #include "compress/quantize_report.h"
+#include "compress/text_chunks.h"
 #include "compress/type_plan.h"
 #include "compress/write_model.h"
 #include "model/model.h"
@@ -50,24 +50,15 @@ Result<void> take_chunks(const Options& options, const compress::SourceModel& so
   const auto length = static_cast<size_t>(std::min(kChunkTokens, source.context_max()));
   const TextSide text = TRY(load_text(source.checkpoint()));
   const std::string content = TRY(read_file(options.calibrate, limits::kPromptBytes));
-  const std::vector<Token> tokens = text.tokenizer->encode(content, {.parse_special = false, .add_bos = false});
-  const size_t n = tokens.size() / length;
+  compress::Chunks chunks = compress::shuffled_chunks(*text.tokenizer, content, length, options.seed);
+  const size_t n = chunks.size();
   if (n < 2)
-    return fail(Code::kInvalidArgument, "--calibrate {}: {} tokens; at least {} are needed, {} are usual",
-                options.calibrate, tokens.size(), 2 * length, 68 * length);
-  std::vector<size_t> order(n);
-  for (size_t i = 0; i < n; ++i) order[i] = i;
-  std::mt19937_64 random(options.seed);
-  for (size_t i = n - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
+    return fail(Code::kInvalidArgument, "--calibrate {}: {} pieces of {} tokens; at least 2 are needed, 68 are usual",
+                options.calibrate, n, length);
   const size_t judged = std::min<size_t>(static_cast<size_t>(options.judged), n / 4 + 1);
   const size_t calibration = std::min<size_t>(static_cast<size_t>(options.chunks), n - judged);
-  const bool bos = text.tokenizer->data().add_bos && text.tokenizer->data().bos != kNoToken;
-  for (size_t i = 0; i < calibration + judged; ++i) {
-    const auto begin = tokens.begin() + static_cast<ptrdiff_t>(order[i] * length);
-    std::vector<Token> chunk(begin, begin + static_cast<ptrdiff_t>(length));
-    if (bos) chunk.front() = text.tokenizer->data().bos;
-    (i < calibration ? out.calibration : out.judged).push_back(std::move(chunk));
-  }
+  for (size_t i = 0; i < calibration + judged; ++i)
+    (i < calibration ? out.calibration : out.judged).push_back(std::move(chunks[i]));
   return {};
 }
 

@@ -49,11 +49,17 @@ void RecordingBackend::linear(const LinearInput& in, std::span<const LinearPart>
 }
 
 void RecordingBackend::feed_forward(const LinearInput& in, const FeedForwardParams& params, Rows out, bool accumulate) {
-  if (!listener_) return inner_.feed_forward(in, params, out, accumulate);
+  if (!listener_ && !change_) return inner_.feed_forward(in, params, out, accumulate);
   const Rows gate = scratch(1, in.x.n, params.gate->rows()), up = scratch(2, in.x.n, params.up->rows());
   const std::array first{LinearPart{params.gate, nullptr, gate, false}, LinearPart{params.up, nullptr, up, false}};
   linear(in, first);
   inner_.glu(gate, up, params.glu, gate);
+  if (change_) {
+    std::vector<float> hidden(static_cast<size_t>(gate.n * gate.cols));
+    inner_.download(*gate.buffer, gate.offset * 4, std::as_writable_bytes(std::span(hidden)));
+    change_(hidden, gate.cols);
+    inner_.upload(*gate.buffer, gate.offset * 4, std::as_bytes(std::span(hidden)));
+  }
   const LinearPart last{params.down, nullptr, out, accumulate};
   linear({gate}, {&last, 1});
 }

@@ -20,6 +20,9 @@ class RecordingBackend final : public Backend {
   // `inner` outlives this.
   explicit RecordingBackend(Backend& inner) : inner_(inner) {}
   void listen(Listener listener) { listener_ = std::move(listener); }
+  // What stands between a feed-forward's first matrices and its last, rows of k floats, goes through this. Empty: nothing does.
+  using Change = std::function<void(std::span<float> hidden, int64_t k)>;
+  void change_hidden(Change change) { change_ = std::move(change); }
 
   [[nodiscard]] std::string_view name() const override { return inner_.name(); }
   [[nodiscard]] std::string describe() const override { return inner_.describe(); }
@@ -70,6 +73,7 @@ class RecordingBackend final : public Backend {
 
   Backend& inner_;
   Listener listener_;
+  Change change_;
   std::unordered_map<const Weight*, std::string> names_;
   std::array<std::unique_ptr<Buffer>, 3> scratch_;  // a normed input, a gate, an up
 };
