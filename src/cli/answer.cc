@@ -13,6 +13,8 @@ namespace hearth::cli {
 void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   declare_model_options(app, options.model);
   declare_speculate_option(app, options.model);
+  declare_exit_kld_option(app, options.model);
+  declare_exits_option(app, options.model);
   declare_memory_option(app, options.model);
   declare_power_options(app, options.power);
   declare_chain_options(app, options.model);
@@ -67,6 +69,7 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   engine.may_switch_precision = may_switch_precision(options.model);
   engine.pacer = make_pacer(std::move(governor));
   engine.chain = std::move(chain);
+  TRY(set_exits(options.model, model, false, engine));
   return Engine::create(std::move(model), engine, std::move(draft));
 }
 
@@ -98,7 +101,7 @@ std::string stats_line(const Usage& usage, const EngineStats& stats) {
   const int ran = usage.prompt_tokens - usage.cached_tokens;
   auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
   return fmt::format(
-      "prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}{}{}",
+      "prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}{}{}{}",
       usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds), usage.completion_tokens,
       rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds), std::max(usage.joules, 0.0),
       joules_source(usage),
@@ -110,7 +113,10 @@ std::string stats_line(const Usage& usage, const EngineStats& stats) {
           : fmt::format("; {} of weights read from disk so far", human_bytes(stats.weight_read_bytes)),
       stats.expert_misses == 0 ? ""
                                : fmt::format(", {} of {} times an expert was in memory", stats.expert_hits,
-                                             stats.expert_hits + stats.expert_misses));
+                                             stats.expert_hits + stats.expert_misses),
+      usage.exit_kld_max == 0 ? ""
+                              : fmt::format("; {} tokens left {} layers out (KLD at most {:g})", usage.exited_tokens,
+                                            usage.exit_layers, usage.exit_kld_max));
 }
 
 }  // namespace hearth::cli

@@ -139,6 +139,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
       ->capture_default_str();
   declare_model_options(app, options->catalog.model);
   declare_speculate_option(app, options->catalog.model);
+  declare_exit_kld_option(app, options->catalog.model);
   app.add_option("--parallel", options->catalog.engine.parallel, "Requests at once")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));

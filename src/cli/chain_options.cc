@@ -83,6 +83,9 @@ Result<void> check_chain(const ModelOptions& options) {
   };
   if (!options.adapters.empty()) return without("--adapter", "stages have no adapters");
   if (!options.memory.empty()) return without("--memory", "the layers are elsewhere");
+  if (!options.exits.empty() || options.exit_kld > 0 || options.draft == "self")
+    return without("early exit", "stages know no exits");
+  if (options.experts > 0) return without("--experts", "stages use as many as the model was made for");
   if (options.no_cache) return without("--no-cache", "stages are parts of the model's pack");
   if (options.precision != "8") return without("--precision", "stages compute at full precision");
   if (options.kv_type != "f16" && options.kv_type != "i8")

@@ -140,6 +140,7 @@ Result<void> eval(EvalOptions& options) {
     ModelOptions other = options.model;
     other.model = options.reference;
     other.precision = "8";
+    other.experts = 0;
     other.kv_type = "f16";
     reference.emplace(TRY(Evaluated::create(other)));
     const int a = ours.model().decoder->config().n_vocab, b = reference->model().decoder->config().n_vocab;

@@ -35,6 +35,9 @@ void declare_model_options(CLI::App& app, ModelOptions& options) {
          "it may be switched while it runs (then answers depend on when)")
       ->check(CLI::IsMember({"8", "4", "auto"}))
       ->capture_default_str();
+  app.add_option("--experts", options.experts,
+                 "Experts for each token, of a mixture: fewer than it was made for are faster and give another answer")
+      ->check(CLI::Range(1, 1 << 16));
   app.add_option("--backend", options.backend,
                  "What computes: cpu, or reference (slow, the definition of every result)")
       ->capture_default_str();
@@ -60,8 +63,58 @@ void declare_speculate_option(CLI::App& app, ModelOptions& options) {
                      "same: auto (as many as pay), off, or 1 to {} always",
                      kDraftMax))
       ->capture_default_str();
-  app.add_option("--draft", options.draft,
-                 "A smaller model of the same vocabulary that guesses what texts do not tell, where that pays");
+  app.add_option(
+      "--draft", options.draft,
+      "A smaller model of the same vocabulary that guesses what texts do not tell, where that pays; self: the model "
+      "itself after some of its layers (hearth exits)");
+}
+
+void declare_exits_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--exits", options.exits,
+                 "The file of the model's exit heads (default: beside its pack in the cache)");
+}
+
+void declare_exit_kld_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--exit-kld", options.exit_kld,
+                 "Tokens may leave the model early, as long as the mean divergence that was measured stays within this "
+                 "(0.05; see hearth exits); the answer is another one")
+      ->check(CLI::Range(1e-6, 10.0));
+}
+
+namespace {
+
+// Exits as they were asked for, or an error.
+Result<void> take_exits(const ModelOptions& options, const Model& model, EngineOptions& engine) {
+  if (engine.may_switch_precision)
+    return fail(Code::kInvalidArgument, "exit heads hold for one precision; they go with --precision 8 or 4, not auto");
+  const std::filesystem::path path = TRY(exits_path(options, model));
+  engine.exits =
+      std::make_shared<const ExitFile>(TRY(read_exits(path, *model.checkpoint, *model.decoder, engine.kv_type)));
+  if (options.exit_kld > 0) TRY(engine.exits->choose(options.exit_kld));
+  engine.exit_kld = options.exit_kld;
+  engine.exit_draft = options.draft == kSelfDraft;
+  return {};
+}
+
+}  // namespace
+
+Result<void> set_exits(const ModelOptions& options, const Model& model, bool go_without, EngineOptions& engine) {
+  const bool asked = options.exit_kld > 0 || options.draft == kSelfDraft || !options.exits.empty();
+  if (!asked && !go_without) return {};
+  const auto taken = take_exits(options, model, engine);
+  if (taken || !go_without) return taken;
+  if (asked) LOG(kWarning, "{} runs whole: {}", model.checkpoint->path().filename().string(), taken.error().message);
+  return {};
+}
+
+Result<std::filesystem::path> exits_path(const ModelOptions& options, const Model& model) {
+  if (!options.exits.empty()) return std::filesystem::path(options.exits);
+  const auto cache = options.no_cache ? std::nullopt : open_cache(TRY(open_store()));
+  std::filesystem::path path = cache ? cache->exits(model.checkpoint->path()) : std::filesystem::path();
+  if (path.empty())
+    return fail(Code::kUnsupported,
+                "the model has no pack in the cache beside which exit heads could be; name a file: --exits");
+  return path;
 }
 
 Result<int> drafts_max(const ModelOptions& options) {
@@ -88,7 +141,7 @@ Result<std::vector<KvType>> kv_types_for(const ModelOptions& options) {
 }
 
 Result<uint64_t> draft_memory(const ModelOptions& options) {
-  if (options.draft.empty()) return 0;
+  if (options.draft.empty() || options.draft == kSelfDraft) return 0;
   const Store store = TRY(open_store());
   const std::filesystem::path path = TRY(model_path(store, options.draft));
   const Checkpoint checkpoint = TRY(open_checkpoint(path));
@@ -147,7 +200,8 @@ Result<Model> load_path(const ModelOptions& options, const Store& store, const s
                                 .rows_max = 0,
                                 .progress = progress("loading " + label),
                                 .bits = options.precision == "4" ? 4 : 8,
-                                .adapter_rank_max = options.adapters.empty() ? 0 : kAdapterRankMax},
+                                .adapter_rank_max = options.adapters.empty() ? 0 : kAdapterRankMax,
+                                .experts = options.experts},
                                {.cache = cache ? &*cache : nullptr,
                                 .n_threads = n_threads,
                                 .progress = progress("importing " + label + " (once)")},
@@ -168,7 +222,7 @@ Result<Model> load(const ModelOptions& options) {
 }
 
 Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model, bool skip_others) {
-  if (options.draft.empty()) return std::nullopt;
+  if (options.draft.empty() || options.draft == kSelfDraft) return std::nullopt;
   const Store store = TRY(open_store());
   const std::filesystem::path path = TRY(model_path(store, options.draft));
   ModelOptions own = options;
@@ -279,6 +333,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
     own.chain = TRY(make_chain(options, model));
+    if (!own.chain) TRY(set_exits(options, model, true, own));
     std::optional<Model> draft = TRY(load_draft(bounded, model, true));
     loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));
     loaded->memory_bytes += loaded->engine->draft_bytes();

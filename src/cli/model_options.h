@@ -31,6 +31,10 @@ struct ModelOptions {
   std::vector<std::string> adapters{};          // "NAME=FILE"
   std::vector<std::string> stages{}, spares{};  // chain_options.h
   int own_layers = 0;
+  std::vector<std::string> adapters{};  // "NAME=FILE"
+  std::string exits;                    // the file of exit heads; empty: beside the pack in the cache
+  double exit_kld = 0;                  // 0: no token leaves early
+  int experts = 0;                      // of a mixture, for each token; 0: as many as the model was made for
 };
 
 // Declares --threads, --context, --kv-type, --kv-gate, --precision, --backend and --no-cache; MODEL itself is each command's.
@@ -59,6 +63,17 @@ void declare_speculate_option(CLI::App& app, ModelOptions& options);
 Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model& model, bool skip_others);
 // What it says, as EngineOptions::drafts_max.
 Result<int> drafts_max(const ModelOptions& options);
+// The value of --draft that means the model itself.
+inline constexpr std::string_view kSelfDraft = "self";
+// Declares --exit-kld, for commands that answer.
+void declare_exit_kld_option(CLI::App& app, ModelOptions& options);
+// What options say of exits goes into the engine's, whose KV type is set. Where one may `go_without`, exits are taken also if nobody asked
+// for them, and what stands against them is only a warning in the log, if somebody did.
+Result<void> set_exits(const ModelOptions& options, const Model& model, bool go_without, EngineOptions& engine);
+// Declares --exits.
+void declare_exits_option(CLI::App& app, ModelOptions& options);
+// Where a loaded model's exit heads are, there or not; kUnsupported if they can be nowhere.
+Result<std::filesystem::path> exits_path(const ModelOptions& options, const Model& model);
 // Declares --adapter.
 void declare_adapter_option(CLI::App& app, ModelOptions& options);
 // For which family of models each of --adapter is, by name.

@@ -43,7 +43,10 @@ void print_json(const Answer& answer, std::string_view model) {
         {"accepted_tokens", usage.accepted_tokens},
         {"joules", std::max(usage.joules, 0.0)},
         {"joules_source", joules_source(usage)},
-        {"bits_lowered", usage.bits_lowered}}},
+        {"bits_lowered", usage.bits_lowered},
+        {"exited_tokens", usage.exited_tokens},
+        {"exit_layers", usage.exit_layers},
+        {"exit_kld_max", usage.exit_kld_max}}},
       {"timing", {{"prefill_seconds", usage.prefill_seconds}, {"decode_seconds", usage.decode_seconds}}},
   };
   fmt::print("{}\n", boost::json::serialize(out));

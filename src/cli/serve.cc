@@ -184,6 +184,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   declare_network(app, *options);
   declare_model_options(app, options->catalog.model);
   declare_speculate_option(app, options->catalog.model);
+  declare_exit_kld_option(app, options->catalog.model);
   declare_adapter_option(app, options->catalog.model);
   declare_chain_options(app, options->catalog.model);
   declare_power_options(app, options->power);

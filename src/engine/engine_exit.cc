@@ -6,6 +6,7 @@ namespace hearth {
 
 Result<void> Engine::use_exits() {
   if (!options_.exits) return {};
+  if (options_.chain) return fail(Code::kInvalidArgument, "exit heads are for models whose layers are here");
   Decoder& decoder = *model_.decoder;
   if (options_.may_switch_precision)
     return fail(Code::kInvalidArgument, "exit heads hold for one precision; they go with --precision 8 or 4, not auto");

@@ -155,7 +155,7 @@ TEST_F(CommandsTest, EveryCommandHasHelpExamplesAndAPlaceInTheManual) {
   const std::string manual = hearth({"man"}).out;
   const std::string completions = hearth({"completion", "bash"}).out;
   for (const char* command : {"run", "embed", "pull", "list", "show", "rm", "inspect", "tokenize", "bench", "eval",
-                              "doctor", "verify", "cache"}) {
+                              "doctor", "verify", "cache", "exits", "sparsity"}) {
     const ProgramResult help = hearth({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_NE(help.out.find("Examples:\n  hearth "), std::string::npos) << command;
