@@ -128,8 +128,10 @@ class TheEnd(unittest.TestCase):
     """Named so that it runs last."""
 
     def test_every_route_was_asked_and_answered(self):
-        for path in ("/", "/health", "/ready", "/api/version", "/api/hearth/status", "/v1/power", "/web/page.css", "/metrics"):
+        for path in ("/", "/health", "/ready", "/api/version", "/api/hearth/status", "/v1/power", "/v1/memory", "/web/page.css", "/metrics"):
             self.assertEqual(ask(path)[0], 200, path)
+        self.assertEqual(ask("/v1/memory", {"limit": "8GiB"})[0], 200)
+        self.assertEqual(ask("/v1/memory", {"limit": "much"})[0], 400)
         answered = set()
         for line in ask("/metrics")[1].splitlines():
             if line.startswith("hearth_http_requests_total{") and 'status="200"' in line:
