@@ -430,6 +430,7 @@ class Fitter {
     double aim = bound;
     for (int i = 0; i < kTries; ++i) {
       const ExitPolicy policy{file.maps[best].layers, threshold_for(tuned_[best], aim).first};
+      if (!std::isfinite(policy.threshold)) break;  // nobody may leave
       const ExitBound tuned = TRY(measure(half, policy));
       if (tuned.mean_kld > bound) {
         aim *= std::min(0.8, 0.9 * bound / tuned.mean_kld);
