@@ -158,11 +158,13 @@ TEST(EngineSwap, ParkedRequestsGoOnFromDiskOrFromTheirTokens) {
     EngineOptions options = small(disk ? open_cache(folder.path()) : nullptr);
     options.parallel = 1;
     options.kv_pages_max = 8;
-    const auto engine = Engine::create(load_random_model(), options).value();
-    const auto [tokens, logprobs] = run(*engine, 12);
-    EXPECT_EQ(tokens, expected) << disk;
-    EXPECT_EQ(logprobs, told) << "each is told of once";
-    EXPECT_GT(engine->stats().preemptions, 0u);
+    for (bool parked = false; !parked;) {  // it may be over before the first interruption
+      const auto engine = Engine::create(load_random_model(), options).value();
+      const auto [tokens, logprobs] = run(*engine, 12);
+      EXPECT_EQ(tokens, expected) << disk;
+      EXPECT_EQ(logprobs, told) << "each is told of once";
+      parked = engine->stats().preemptions > 0;
+    }
   }
 }
 
