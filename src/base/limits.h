@@ -109,7 +109,7 @@ inline constexpr uint64_t kFrameRows = 4096;
 inline constexpr uint64_t kFrameTextBytes = 1024;
 inline constexpr uint64_t kPieceOfModelBytes = 4u << 20;
 inline constexpr uint64_t kStageSequences = 1 << 16;
-inline constexpr uint64_t kStages = 64;        // of one chain
+inline constexpr uint64_t kStages = 64;  // of one chain
 inline constexpr int kNodeConnections = 64;
 inline constexpr uint64_t kPemBytes = 64u << 10;
 
