@@ -31,10 +31,9 @@ struct ModelOptions {
   std::vector<std::string> adapters{};          // "NAME=FILE"
   std::vector<std::string> stages{}, spares{};  // chain_options.h
   int own_layers = 0;
-  std::vector<std::string> adapters{};  // "NAME=FILE"
-  std::string exits;                    // the file of exit heads; empty: beside the pack in the cache
-  double exit_kld = 0;                  // 0: no token leaves early
-  int experts = 0;                      // of a mixture, for each token; 0: as many as the model was made for
+  std::string exits;    // the file of exit heads; empty: beside the pack in the cache
+  double exit_kld = 0;  // 0: no token leaves early
+  int experts = 0;      // of a mixture, for each token; 0: as many as the model was made for
 };
 
 // Declares --threads, --context, --kv-type, --kv-gate, --precision, --backend and --no-cache; MODEL itself is each command's.
