@@ -162,6 +162,10 @@ class Backend {
   [[nodiscard]] virtual std::string describe() const = 0;
   // Computes with so many of its threads from now on, 0: with all. Changes no result.
   virtual void use_threads(int /*n*/) {}
+  // Computes on these processors from now on, with a thread for each at most, by whoever drives it and between operations.
+  virtual void use_cores(std::span<const int> /*cpus*/) {}
+  // Keeps the calling thread, which is to drive it, where its own threads are.
+  virtual void keep_caller() const {}
 
   // Zeroed; pages of a large buffer take memory only once they are written.
   virtual Result<std::unique_ptr<Buffer>> allocate(int64_t bytes) = 0;

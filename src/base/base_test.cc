@@ -140,6 +140,30 @@ TEST(ThreadPool, FewerThreadsDoAllOfALoop) {
   EXPECT_EQ(ids.size(), 1u);
 }
 
+TEST(ThreadPool, WorkersAndTheCallerStayOnTheCoresTheyAreGiven) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  ASSERT_EQ(::sched_getaffinity(0, sizeof allowed, &allowed), 0);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
+  ThreadPool pool(2);
+  EXPECT_FALSE(pool.keep_caller()) << "nobody has said where";
+  pool.stay_on(std::vector<int>{-1, CPU_SETSIZE});
+  EXPECT_FALSE(pool.keep_caller()) << "there are no such cores";
+  std::jthread([&] {  // the test's own thread stays free
+    for (const int cpu : {cpus.back(), cpus.front()}) {
+      pool.stay_on({&cpu, 1});
+      EXPECT_TRUE(pool.keep_caller());
+      std::atomic<int> elsewhere{0};
+      for (int round = 0; round < 50; ++round)
+        pool.parallel_for(64, 1, [&](int64_t, int64_t, int) { elsewhere += ::sched_getcpu() != cpu; });
+      EXPECT_EQ(elsewhere.load(), 0);
+    }
+  })
+      .join();
+}
+
 TEST(ThreadPool, WakesUpFromSleep) {
   ThreadPool pool(2);
   for (int round = 0; round < 5; ++round) {

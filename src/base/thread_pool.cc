@@ -88,9 +88,28 @@ void ThreadPool::use(int n) {
   if (used_.exchange(n) != n) used_.notify_all();
 }
 
+void ThreadPool::stay_on(std::span<const int> cpus) {
+  const std::scoped_lock lock(cpus_mutex_);
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus)
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+  if (CPU_COUNT(&set) == 0) return;
+  cpus_ = set;
+  cpus_version_.fetch_add(1, std::memory_order_release);
+}
+
+bool ThreadPool::keep_caller() const {
+  if (cpus_version_.load(std::memory_order_acquire) == 0) return false;
+  const std::scoped_lock lock(cpus_mutex_);
+  (void)::sched_setaffinity(0, sizeof cpus_, &cpus_);
+  return true;
+}
+
 void ThreadPool::work(int thread, const FastCores& cores) {
   keep_on(cores, n_threads_);
-  const cpu_set_t allowed = allowed_cpus();
+  cpu_set_t allowed = allowed_cpus();
+  int version = 0;
   uint32_t seen = 0;
   int64_t spin_ns = kSpinMaxNs;
   for (;;) {
@@ -100,6 +119,11 @@ void ThreadPool::work(int thread, const FastCores& cores) {
     // In this order: whoever has seen the last generation sees that it is the last.
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
+    if (const int newest = cpus_version_.load(std::memory_order_acquire); newest != version) {
+      version = newest;
+      keep_caller();
+      allowed = allowed_cpus();
+    }
     // When the other cores are busy, the system wakes a thread where its waker runs, which here goes on running.
     const int caller = caller_cpu_.load(std::memory_order_relaxed);
     if (caller >= 0 && caller == ::sched_getcpu()) leave_cpu(caller, allowed);

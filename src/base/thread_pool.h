@@ -1,9 +1,13 @@
 // A fixed set of worker threads that share loops with the calling thread.
 #pragma once
 
+#include <sched.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -31,6 +35,11 @@ class ThreadPool {
   [[nodiscard]] int n_threads() const { return n_threads_; }
   // From the next loop on only the first `n` work, 1 to n_threads(); the others sleep. By the caller of parallel_for().
   void use(int n);
+  // From the next loop on workers stay on these, as the system numbers them; between loops. Those that a cpu_set_t has no room for do
+  // not count, and without any that counts nothing changes.
+  void stay_on(std::span<const int> cpus);
+  // Keeps the calling thread there as well; false: nobody has said where.
+  bool keep_caller() const;
 
   // Splits [0, count) into pieces of `grain` and returns when all are done. Each thread (0 is the caller) has a contiguous
   // region, which it works through in order; one that has finished takes pieces from the end of another's. Which
@@ -60,6 +69,9 @@ class ThreadPool {
   std::atomic<int> caller_cpu_{-1};
   std::atomic<int> used_;  // threads that take part
   std::atomic<bool> stop_{false};
+  mutable std::mutex cpus_mutex_;
+  cpu_set_t cpus_{};  // to stay on, if cpus_version_ is not 0
+  std::atomic<int> cpus_version_{0};
   alignas(64) std::atomic<uint32_t> unfinished_{0};  // pieces
   std::vector<std::jthread> workers_;                // last: they use all of the above
 };

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "cli/chain_options.h"
+#include "cli/core_options.h"
 #include "cli/output.h"
 #include "cli/session_file.h"
 #include "model/kv_gate.h"
@@ -17,6 +18,7 @@ void declare_answer_options(CLI::App& app, AnswerOptions& options) {
   declare_exits_option(app, options.model);
   declare_memory_option(app, options.model);
   declare_power_options(app, options.power);
+  declare_cores_option(app, options.power);
   declare_chain_options(app, options.model);
   app.add_option("--max-tokens,-n", options.max_tokens, "Tokens of the answer at most (default: until it ends)")
       ->check(CLI::Range(0, 1 << 24));
@@ -54,6 +56,7 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   if (!options.session.empty() && !options.adapter_file.empty())
     return fail(Code::kInvalidArgument, "--session cannot be used with --adapter: its state is the model's alone");
   if (!options.adapter_file.empty()) options.model.adapters = {"adapter=" + options.adapter_file};
+  const CoreOptions cores = TRY(CoreOptions::prepare(options.power, options.model.n_threads));
   EngineOptions engine{.parallel = 1};
   engine.state_cache = TRY(open_swap(options.swap));
   Model model = TRY(load(options.model));
@@ -63,6 +66,7 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   std::optional<Model> draft = TRY(load_draft(options.model, model, false));
   std::shared_ptr<Chain> chain = TRY(make_chain(options.model, model));
   auto governor = TRY(start_governor(options.power, options.model.n_threads, may_switch_precision(options.model)));
+  if (const SettleCores settle = cores.settle(governor); settle && !chain) TRY(settle(model, kv_type));
   set_state_options(engine, model, state_digest(options.model, model.checkpoint->path()));
   engine.kv_type = kv_type;
   engine.drafts_max = most;

@@ -334,6 +334,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.kv_type = TRY(kv_type_for(model, options));
     own.chain = TRY(make_chain(options, model));
     if (!own.chain) TRY(set_exits(options, model, true, own));
+    if (options.settle_cores && !own.chain) TRY(options.settle_cores(model, own.kv_type));
     std::optional<Model> draft = TRY(load_draft(bounded, model, true));
     loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));
     loaded->memory_bytes += loaded->engine->draft_bytes();

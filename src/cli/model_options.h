@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cli/core_options.h"
 #include "engine/catalog.h"
 #include "model/model.h"
 
@@ -31,9 +32,10 @@ struct ModelOptions {
   std::vector<std::string> adapters{};          // "NAME=FILE"
   std::vector<std::string> stages{}, spares{};  // chain_options.h
   int own_layers = 0;
-  std::string exits;    // the file of exit heads; empty: beside the pack in the cache
-  double exit_kld = 0;  // 0: no token leaves early
-  int experts = 0;      // of a mixture, for each token; 0: as many as the model was made for
+  std::string exits;           // the file of exit heads; empty: beside the pack in the cache
+  double exit_kld = 0;         // 0: no token leaves early
+  SettleCores settle_cores{};  // of models that a catalog loads; may be empty
+  int experts = 0;             // of a mixture, for each token; 0: as many as the model was made for
 };
 
 // Declares --threads, --context, --kv-type, --kv-gate, --precision, --backend and --no-cache; MODEL itself is each command's.

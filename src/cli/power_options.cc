@@ -67,6 +67,15 @@ void declare_power_options(CLI::App& app, PowerOptions& options) {
       ->check(CLI::Range(0.01, 100.0));
 }
 
+void declare_cores_option(CLI::App& app, PowerOptions& options) {
+  app.add_option(
+         "--cores", options.cores,
+         "Of a machine with several kinds: fast: all but the slowest kind; all; auto: those that take the least "
+         "energy for a token at nearly full speed, tried out for two seconds")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"fast", "auto", "all"}));
+}
+
 Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& options, int n_threads,
                                                         bool may_lower_bits) {
   power::GovernorOptions governor{.watts_per_core = options.watts_per_core};

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/chain_options.h"
 #include "cli/command.h"
+#include "cli/core_options.h"
 #include "cli/machine.h"
 #include "cli/model_catalog.h"
 #include "cli/model_pull.h"
@@ -128,8 +129,10 @@ Result<void> run(ServeOptions& options) {
   options.catalog.engine.state_cache = TRY(open_swap(options.swap));
   if (!options.session_folder.empty())
     options.server.sessions = serve::SessionPlace{options.session_folder, TRY(storage_key())};
+  const CoreOptions cores = TRY(CoreOptions::prepare(options.power, options.catalog.model.n_threads));
   const auto governor =
       TRY(start_governor(options.power, options.catalog.model.n_threads, may_switch_precision(options.catalog.model)));
+  options.catalog.model.settle_cores = cores.settle(governor);
   options.catalog.engine.pacer = make_pacer(governor);
   options.server.power_state = [governor] { return governor->state(); };
   options.server.power_metrics = [governor](Exposition& out) { governor->write_metrics(out); };
@@ -188,6 +191,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   declare_adapter_option(app, options->catalog.model);
   declare_chain_options(app, options->catalog.model);
   declare_power_options(app, options->power);
+  declare_cores_option(app, options->power);
   app.add_option("--parallel", options->catalog.engine.parallel, "Sequences computed at once, per model")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));

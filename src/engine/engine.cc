@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/limits.h"
-#include "base/topology.h"
 #include "engine/engine_active.h"
 
 namespace hearth {
@@ -143,7 +142,7 @@ EngineStats Engine::stats() const {
 }
 
 void Engine::work(const std::stop_token& stop) {
-  keep_on(fast_cores(), 1);
+  model_.backend->keep_caller();
   for (;;) {
     const bool idle = active_.empty() && parked_.empty();
     if (!take_requests(stop)) return;

@@ -11,7 +11,7 @@ struct Seen {
   double rate = 0, watts = 0;  // sums
   int looks = 0;
   bool expanded = false;
-  [[nodiscard]] Probe mean() const { return {rate / looks, watts / looks}; }
+  [[nodiscard]] Probe mean() const { return {.tokens_per_second = rate / looks, .watts = watts / looks}; }
 };
 
 class Search {
@@ -29,9 +29,9 @@ class Search {
       look(fast);
     }
     constexpr double kSearch = 0.5;  // of the time; the rest is for second looks
-    while (seconds_ + options_.probe_seconds <= kSearch * options_.seconds_max && expand()) {
+    while (seconds_ + look_seconds_ <= kSearch * options_.seconds_max && expand()) {
     }
-    while (seconds_ + options_.probe_seconds <= options_.seconds_max) look_again();
+    while (seconds_ + look_seconds_ <= options_.seconds_max) look_again();
     const CoreSet best = ranked().front();
     return {best, seen_.at(best).mean(), seconds_, static_cast<int>(seen_.size()), fastest()};
   }
@@ -41,7 +41,9 @@ class Search {
     const Probe found = probe_(set, options_.probe_seconds);
     Seen& seen = seen_[set];
     seen.rate += found.tokens_per_second, seen.watts += found.watts, ++seen.looks;
-    seconds_ += options_.probe_seconds;
+    const double took = found.seconds > 0 ? found.seconds : options_.probe_seconds;
+    seconds_ += took;
+    look_seconds_ = std::max(look_seconds_, took);  // a step of a large model may take longer than a look should
   }
   [[nodiscard]] double fastest() const {
     double best = 0;
@@ -95,7 +97,7 @@ class Search {
   const std::function<Probe(const CoreSet&, double)>& probe_;
   const CoreChoiceOptions& options_;
   std::map<CoreSet, Seen> seen_;
-  double seconds_ = 0;
+  double seconds_ = 0, look_seconds_ = options_.probe_seconds;  // in all; of the longest look
 };
 
 }  // namespace

@@ -16,12 +16,13 @@ using CoreSet = std::vector<int>;
 
 struct Probe {
   double tokens_per_second = 0, watts = 0;
+  double seconds = 0;  // that it took; 0: as long as it should
   [[nodiscard]] double joules_per_token() const { return watts / tokens_per_second; }
 };
 
 struct CoreChoiceOptions {
   double slowdown_max = 0.05;    // against the fastest set that was seen
-  double seconds_max = 2;        // of probing
+  double seconds_max = 2;        // of probing, but for the first looks, which are always taken
   double probe_seconds = 0.025;  // of one look at a set
 };
 

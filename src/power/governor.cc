@@ -84,6 +84,19 @@ bool Governor::is_late(double now) const {
          (policy_.limit_c() || policy_.floor_percent());
 }
 
+void Governor::note(std::string text) {
+  LOG(kInfo, "power: {}", text);
+  const std::scoped_lock lock(mutex_);
+  policy_.note({sample_.seconds, std::move(text)});
+}
+
+void Governor::use_threads(int n_threads, std::string why) {
+  note(std::move(why));
+  const std::scoped_lock lock(mutex_);
+  options_.policy.n_threads = n_threads;
+  policy_.use_threads(n_threads);
+}
+
 Result<void> Governor::admit() const {
   const std::scoped_lock lock(mutex_);
   if (policy_.settings().refuse.empty()) return {};

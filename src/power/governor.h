@@ -44,6 +44,11 @@ class Governor {
   Governor(const Governor&) = delete;
   Governor& operator=(const Governor&) = delete;
 
+  // Said among the decisions.
+  void note(std::string text);
+  // So many threads compute from now on; why is said there.
+  void use_threads(int n_threads, std::string why);
+
   // Whether new work may come in: kBusy with the reason.
   Result<void> admit() const;
   // After each step of an engine, which read and generated so many tokens. What holds now, and how long to pause.

@@ -231,8 +231,17 @@ void Policy::tell(const Sample& sample, const Settings& next, bool grave) {
                        : next.classes == kNoBatch ? ", batch work waits"
                                                   : "",
                        next.hand_over ? ", another machine takes over" : "", next.reason);
-  log_.push_back({sample.seconds, std::move(text), grave});
+  note({sample.seconds, std::move(text), grave});
+}
+
+void Policy::note(LogEntry entry) {
+  log_.push_back(std::move(entry));
   if (log_.size() > kLogMax) log_.pop_front();
+}
+
+void Policy::use_threads(int n_threads) {
+  options_.n_threads = std::max(1, n_threads);
+  threads_ = ThreadChoice(options_.n_threads);
 }
 
 void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {

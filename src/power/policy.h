@@ -68,6 +68,10 @@ class Policy {
   explicit Policy(PolicyOptions options);
   // About once a second.
   const Settings& decide(const Sample& sample, const Work& work);
+  // So many compute from now on.
+  void use_threads(int n_threads);
+  // Goes to the log.
+  void note(LogEntry entry);
 
   [[nodiscard]] const PolicyOptions& options() const { return options_; }
   [[nodiscard]] const Settings& settings() const { return settings_; }

@@ -39,6 +39,7 @@ Result<void> CpuWeight::refer(std::span<const std::span<const std::byte>> panels
 CpuBackend::CpuBackend(const Kernels& kernels, int n_threads)
     : kernels_(kernels),
       pool_(n_threads, n_threads > 1 ? fast_cores() : FastCores{}),
+      threads_most_(n_threads),
       thread_scratch_(static_cast<size_t>(n_threads)),
       thread_floats_(static_cast<size_t>(n_threads)),
       expert_scratch_(std::make_unique<ExpertScratch>()),
@@ -46,7 +47,18 @@ CpuBackend::CpuBackend(const Kernels& kernels, int n_threads)
 
 CpuBackend::~CpuBackend() = default;
 
-void CpuBackend::use_threads(int n) { pool_.use(n > 0 ? std::min(n, pool_.n_threads()) : pool_.n_threads()); }
+void CpuBackend::use_threads(int n) { pool_.use(n > 0 ? std::min(n, threads_most_) : threads_most_); }
+
+void CpuBackend::use_cores(std::span<const int> cpus) {
+  if (cpus.empty()) return;
+  threads_most_ = std::min(pool_.n_threads(), static_cast<int>(cpus.size()));
+  pool_.stay_on(cpus);
+  pool_.use(threads_most_);
+}
+
+void CpuBackend::keep_caller() const {
+  if (!pool_.keep_caller()) keep_on(fast_cores(), 1);
+}
 
 std::string CpuBackend::describe() const { return fmt::format("{}, {} threads", kernels_.isa, pool_.n_threads()); }
 

@@ -161,6 +161,8 @@ class CpuBackend final : public Backend {
   [[nodiscard]] std::string_view name() const override { return "cpu"; }
   [[nodiscard]] std::string describe() const override;
   void use_threads(int n) override;
+  void use_cores(std::span<const int> cpus) override;
+  void keep_caller() const override;
   Result<std::unique_ptr<Buffer>> allocate(int64_t bytes) override;
   void upload(Buffer& buffer, int64_t offset_bytes, std::span<const std::byte> data) override;
   void download(const Buffer& buffer, int64_t offset_bytes, std::span<std::byte> data) override;
@@ -215,6 +217,7 @@ class CpuBackend final : public Backend {
 
   const Kernels& kernels_;
   ThreadPool pool_;
+  int threads_most_;  // of the pool's: as many as there are cores to use
   Scratch<float> normed_, partials_;
   Scratch<std::byte> codes_, hidden_;
   std::vector<Scratch<std::byte>> thread_scratch_;
