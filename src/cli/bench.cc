@@ -127,7 +127,7 @@ class Bench {
 
  private:
   void keep_pace(int prompt_rows, int decode_rows) {
-    const Pacing pacing = pacer_.step_done(prompt_rows, decode_rows);
+    const Pacing pacing = pacer_.step_done({.prompt = prompt_rows, .decode = decode_rows});
     model_.backend->use_threads(pacing.threads);
     if (pacing.pause_seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(pacing.pause_seconds));
   }

@@ -14,13 +14,14 @@ class GovernedPacer final : public Pacer {
  public:
   explicit GovernedPacer(std::shared_ptr<power::Governor> governor) : governor_(std::move(governor)) {}
   Result<void> admit(const Request& /*request*/) override { return governor_->admit(); }
-  Pacing step_done(int prompt_rows, int decode_rows) override {
-    const power::Governor::Pace pace = governor_->step_done(prompt_rows, decode_rows);
+  Pacing step_done(const Rows& rows) override {
+    const power::Governor::Pace pace = governor_->step_done(rows.prompt, rows.generated(), rows.drafted);
     return {.pause_seconds = pace.pause_seconds,
             .share = pace.share,
             .classes = pace.classes,
             .threads = pace.threads,
             .prefill_max = pace.prefill_max,
+            .drafts_max = pace.drafts_max,
             .bits = pace.bits};
   }
   Energy take_energy() override {

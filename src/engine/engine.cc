@@ -160,7 +160,12 @@ void Engine::work(const std::stop_token& stop) {
 
 // Lets time pass as the pacer wants it, but not for longer than somebody whose request has ended would notice.
 void Engine::keep_pace(const std::stop_token& stop) {
-  const int bits = std::exchange(pacing_, options_.pacer->step_done(prompt_rows_, decode_rows_)).bits;
+  const int bits =
+      std::exchange(
+          pacing_,
+          options_.pacer->step_done(
+              {.prompt = prompt_rows_, .decode = decode_rows_, .drafted = step_drafted_, .accepted = step_accepted_}))
+          .bits;
   if (pacing_.bits != bits) (void)set_precision({pacing_.bits});  // of models that can
   model_.backend->use_threads(pacing_.threads);
   constexpr double kLook = 0.02, kStandstill = 0.1;

@@ -302,7 +302,7 @@ class Engine {
   std::vector<float> logits_;
   std::vector<float> raw_logits_;
   std::vector<Active*> scored_;
-  int prompt_rows_ = 0, decode_rows_ = 0;
+  int prompt_rows_ = 0, decode_rows_ = 0, step_drafted_ = 0, step_accepted_ = 0;
   bool crowded_ = false;  // there was no room for all that run
   uint64_t tokens_out_ = 0, states_written_ = 0, states_read_ = 0, states_lost_ = 0;
   std::jthread thread_;  // last: joins before anything above goes

@@ -45,7 +45,7 @@ int Engine::drafts_allowed(const Active& active) const {
   int most = std::min(kDraftMax, model_.decoder->context() - static_cast<int>(active.tokens.size()) - 1);
   if (active.request.max_tokens >= 0)
     most = std::min(most, active.request.max_tokens - active.usage.completion_tokens - 1);
-  for (const int limit : {options_.drafts_max, active.request.drafts_max})
+  for (const int limit : {options_.drafts_max, active.request.drafts_max, pacing_.drafts_max})
     if (limit >= 0) most = std::min(most, limit);
   return std::max(most, 0);
 }
@@ -145,6 +145,7 @@ bool Engine::next_row_counts(Active& active, int row) {
   store_->advance(active.sequence, 1);
   ++accepted_[static_cast<size_t>(active.draft.source)];
   ++active.usage.accepted_tokens;
+  ++step_accepted_;
   return true;
 }
 

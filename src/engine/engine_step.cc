@@ -91,7 +91,7 @@ void Engine::start_over() {
 // The rows of the next step, and whose they are.
 void Engine::compose_rows() {
   runnables_.clear(), tokens_.clear(), rows_.clear(), adapters_.clear(), exits_.clear(), ran_.clear();
-  prompt_rows_ = decode_rows_ = 0;
+  prompt_rows_ = decode_rows_ = step_drafted_ = step_accepted_ = 0;
   {
     const std::scoped_lock lock(mutex_);
     for (auto& active : active_) {
@@ -134,6 +134,7 @@ void Engine::compose_rows() {
     tokens_.insert(tokens_.end(), draft.tokens.begin(), draft.tokens.begin() + draft.rows);
     drafted_[static_cast<size_t>(draft.source)] += static_cast<uint64_t>(draft.rows);
     active.usage.drafted_tokens += draft.rows;
+    step_drafted_ += draft.rows;
     (runnables_[static_cast<size_t>(share.index)].prefill ? prompt_rows_ : decode_rows_) += count;
   }
   const std::scoped_lock lock(mutex_);

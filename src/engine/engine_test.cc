@@ -139,7 +139,7 @@ TEST(EnginePrecision, AnAnswerUnderWayGoesOnAndLeavesNothingToOthers) {
 class LowPacer final : public Pacer {
  public:
   Result<void> admit(const Request& /*request*/) override { return {}; }
-  Pacing step_done(int /*prompt_rows*/, int /*decode_rows*/) override { return {.bits = 4}; }
+  Pacing step_done(const Rows& /*rows*/) override { return {.bits = 4}; }
   Energy take_energy() override { return {}; }
 };
 

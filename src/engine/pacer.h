@@ -13,6 +13,7 @@ struct Pacing {
   int classes = kRequestClasses;  // so many classes of requests run, the most urgent ones; the others stand still
   int threads = 0;                // that compute; 0: all
   int prefill_max = 1 << 20;      // rows of a chunk of prompts
+  int drafts_max = -1;            // guessed tokens for a sequence in a step; -1: as many as pay
   int bits = 8;                   // 8 or 4, of a model with low planes whose precision may be switched
 };
 
@@ -22,8 +23,13 @@ class Pacer {
   virtual ~Pacer() = default;
   // Whether a request may come in now; any thread. An error says why not.
   virtual Result<void> admit(const Request& request) = 0;
+  // Of a step. Drafted: of the rows that decoded, and how many of those became part of an answer.
+  struct Rows {
+    int prompt = 0, decode = 0, drafted = 0, accepted = 0;
+    [[nodiscard]] int generated() const { return decode - drafted + accepted; }
+  };
   // After each step, and where all that could run stands still, on the engine's thread.
-  virtual Pacing step_done(int prompt_rows, int decode_rows) = 0;
+  virtual Pacing step_done(const Rows& rows) = 0;
   // Energy used since the last call by anyone; `measured`: not only modelled. On the engine's thread.
   struct Energy {
     double joules = 0;

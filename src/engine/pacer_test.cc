@@ -18,25 +18,32 @@ class TestPacer final : public Pacer {
     if (request.request_class == RequestClass::kBatch && no_batch) return fail(Code::kBusy, "the battery is low");
     return {};
   }
-  Pacing step_done(int prompt_rows, int decode_rows) override {
+  Pacing step_done(const Rows& ran) override {
     ++steps;
-    rows += prompt_rows + decode_rows;
-    most_rows = std::max(most_rows.load(), prompt_rows);
-    return {.pause_seconds = pause, .share = 0.5, .classes = classes, .threads = threads, .prefill_max = prefill_max};
+    rows += ran.prompt + ran.decode;
+    drafted += ran.drafted, generated += ran.generated();
+    most_rows = std::max(most_rows.load(), ran.prompt);
+    return {.pause_seconds = pause,
+            .share = 0.5,
+            .classes = classes,
+            .threads = threads,
+            .prefill_max = prefill_max,
+            .drafts_max = drafts_max};
   }
   Energy take_energy() override { return {++energies > 1 ? 1.0 : 1000.0, measured}; }  // the first is nobody's
 
   std::atomic<double> pause{0};
   std::atomic<int> classes{kRequestClasses}, threads{0}, prefill_max{512}, steps{0}, rows{0}, most_rows{0}, energies{0};
+  std::atomic<int> drafts_max{-1}, drafted{0}, generated{0};
   std::atomic<bool> no_batch{false}, measured{true};
 };
 
-std::unique_ptr<Engine> make_engine(std::shared_ptr<Pacer> pacer) {
+std::unique_ptr<Engine> make_engine(std::shared_ptr<Pacer> pacer, int drafts_max = -1) {
   auto backend = create_backend("cpu", {.n_threads = 2, .isa = {}}).value();
   return Engine::create(load_model(kGoldenFolder / "llama/model.gguf", std::move(backend),
                                    {.context = 192, .rows_max = 0, .progress = {}})
                             .value(),
-                        {.parallel = 2, .pacer = std::move(pacer)})
+                        {.parallel = 2, .drafts_max = drafts_max, .pacer = std::move(pacer)})
       .value();
 }
 
@@ -78,6 +85,26 @@ TEST(Pacer, PausesChunksAndThreadsChangeNoToken) {
     EXPECT_EQ(read(*engine->submit(request(kPrompt, 20)).value()).tokens, expected.tokens) << threads << " threads";
   }
   EXPECT_EQ(pacer->most_rows, 8);
+}
+
+// An engine told to guess five tokens at a time, whose pacer forbids it.
+TEST(Pacer, GuessesItForbidsAreNotRunAndTheAnswerIsTheSame) {
+  const auto pacer = std::make_shared<TestPacer>();
+  const auto engine = make_engine(pacer, 5);
+  const Answer guessed = read(*engine->submit(request(kPrompt, 60)).value());
+  EXPECT_GT(guessed.last.usage.drafted_tokens, 0) << "or there is nothing to forbid";
+  pacer->drafts_max = 0;
+  read(*engine->submit(request("X", 2)).value());  // from the first step on the pacer is heard
+  pacer->drafted = pacer->generated = 0;
+  const Answer plain = read(*engine->submit(request(kPrompt, 60)).value());
+  EXPECT_EQ(plain.tokens, guessed.tokens);
+  EXPECT_EQ(plain.last.usage.drafted_tokens, 0);
+  pacer->drafts_max = 2;
+  read(*engine->submit(request("X", 2)).value());
+  EXPECT_EQ(read(*engine->submit(request(kPrompt, 60)).value()).tokens, guessed.tokens);
+  EXPECT_GT(pacer->drafted, 0);
+  EXPECT_GE(pacer->generated, 2 * 58) << "guesses that came true are tokens, the others are not";
+  EXPECT_LE(pacer->generated, 2 * 60 + 2);
 }
 
 TEST(Pacer, EnergyGoesToWhoeverRanByRows) {

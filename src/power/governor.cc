@@ -103,19 +103,19 @@ Result<void> Governor::admit() const {
   return fail(Code::kBusy, "{}", policy_.settings().refuse);
 }
 
-Governor::Pace Governor::step_done(int read, int generated) {
+Governor::Pace Governor::step_done(int read, int generated, int drafted) {
   const double now = sensors_.now(), used = sensors_.own_cpu();
   const std::scoped_lock lock(mutex_);
   work_.tokens += read + generated;
   const double cpu = used - std::exchange(step_cpu_, used);
-  if (read == 0) work_.generated += generated, work_.generating_cpu_seconds += cpu;
+  if (read == 0) work_.generated += generated, work_.generating_cpu_seconds += cpu, work_.drafted += drafted;
   const Settings& settings = policy_.settings();
   Pace pace{.share = settings.share,
             .classes = settings.classes,
             .threads = settings.threads,
             .bits = settings.bits,
-
-            .prefill_max = settings.prefill_max};
+            .prefill_max = settings.prefill_max,
+            .drafts_max = settings.drafts_max};
   if (is_late(now)) {
     pace.share = std::min(pace.share, kSafeShare);
     if (!std::exchange(told_late_, true))
@@ -157,6 +157,7 @@ json::object Governor::state() const {
             {"threads", settings.threads > 0 ? settings.threads : options.n_threads},
             {"bits", settings.bits},
             {"prefill_max", settings.prefill_max},
+            {"drafts_max", settings.drafts_max},
             {"reason", settings.reason},
             {"refuses", settings.refuse}}},
           {"asked",

@@ -51,12 +51,12 @@ class Governor {
 
   // Whether new work may come in: kBusy with the reason.
   Result<void> admit() const;
-  // After each step of an engine, which read and generated so many tokens. What holds now, and how long to pause.
+  // After each step of an engine, which read and generated so many tokens, and ran so many guesses. What holds now, and how long to pause.
   struct Pace {
     double pause_seconds = 0, share = 1;
-    int classes = kAllClasses, threads = 0, bits = 8, prefill_max = 1 << 20;
+    int classes = kAllClasses, threads = 0, bits = 8, prefill_max = 1 << 20, drafts_max = -1;
   };
-  Pace step_done(int read, int generated);
+  Pace step_done(int read, int generated, int drafted = 0);
   // Of this process since the last call.
   struct Energy {
     double joules = 0;

@@ -77,6 +77,7 @@ const Settings& Policy::decide(const Sample& sample, const Work& work) {
   if (options_.share < 1) asked.kind = "share", asked.reason = fmt::format("{:.0f} % asked for", 100 * options_.share);
   const int ran = settings_.threads > 0 ? settings_.threads : options_.n_threads;
   threads_.add(sample.seconds, ran, work.generated, work.generating_cpu_seconds);
+  if (work.tokens == work.generated) drafts_.add(sample.seconds, work.generated, work.drafted, work.joules);
   apply(sample, {asked, heat_rule(sample, load - own), battery_rule(sample), energy_rule(sample, work)});
   last_ = sample;
   return settings_;
@@ -226,7 +227,8 @@ Policy::Rule Policy::energy_rule(const Sample& sample, const Work& work) {
 void Policy::tell(const Sample& sample, const Settings& next, bool grave) {
   std::string text = "nothing limits";
   if (!next.reason.empty())
-    text = fmt::format("{:.0f} % of the processor{}{}{}: {}", 100 * next.share, next.bits < 8 ? ", at 4 bits" : "",
+    text = fmt::format("{:.0f} % of the processor{}{}{}{}: {}", 100 * next.share, next.bits < 8 ? ", at 4 bits" : "",
+                       drafts_.settled_without() ? ", no guessed tokens" : "",
                        next.classes == kNothing   ? ", all work waits"
                        : next.classes == kNoBatch ? ", batch work waits"
                                                   : "",
@@ -261,13 +263,19 @@ void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
   if (threads < settings_.threads) fewer_threads_at_ = sample.seconds;
   if (kinds.contains("heat") && sample.seconds - fewer_threads_at_ < kChangedSeconds) next.share *= kChangedShare;
   next.threads = next.threads > 0 ? std::min(next.threads, threads) : threads;
+  const bool each_row_counts = options_.joules_per_token || kinds.contains("heat");
+  if (!drafts_.choose(sample.seconds, each_row_counts)) next.drafts_max = 0;
+  if (drafts_.settled_without())
+    next.reason += fmt::format("{}{:.3g} J a token with guesses, {:.3g} without", next.reason.empty() ? "" : "; ",
+                               drafts_.joules_per_token(true), drafts_.joules_per_token(false));
   // Chunks of prompts that leave pauses short.
   constexpr int kRows = 32, kRowsMax = 512;
   if (next.share < 1) next.prefill_max = std::max(kRows, static_cast<int>(next.share * kRowsMax) / kRows * kRows);
   next.hand_over = options_.can_hand_over && next.classes == kNothing;
   if (next.hand_over) next.refuse.clear();
-  const std::string state = fmt::format("{} {} {}", kinds, next.classes, next.bits);
-  if (logged_.empty() && kinds.empty()) logged_ = state;
+  const std::string state =
+      fmt::format("{} {} {} {}", kinds, next.classes, next.bits, drafts_.settled_without() ? 0 : 1);
+  if (logged_.empty() && next.reason.empty()) logged_ = state;
   constexpr double kWorthTelling = 0.1;
   if (state != logged_ || std::abs(next.share - logged_share_) >= kWorthTelling) {
     tell(sample, next, kinds.contains("sensor") || next.classes < kAllClasses);

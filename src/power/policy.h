@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "power/draft_choice.h"
 #include "power/heat_model.h"
 #include "power/sensors.h"
 #include "power/thread_choice.h"
@@ -46,6 +47,7 @@ struct Settings {
   int threads = 0;            // 0: all
   int bits = 8;               // 4: of models that have a low precision
   int prefill_max = 1 << 20;  // tokens of a chunk of prompts
+  int drafts_max = -1;        // guessed tokens for a sequence in a step; -1: as many as pay
   bool hand_over = false;
   std::string refuse{};  // why new requests are refused; empty: they are not
   std::string reason{};  // of what limits; empty: nothing does
@@ -55,6 +57,7 @@ struct Settings {
 struct Work {
   double tokens = 0, joules = 0;
   double generated = 0, generating_cpu_seconds = 0;  // by steps that did nothing else
+  double drafted = 0;                                // guesses that were run for them
 };
 
 struct LogEntry {
@@ -109,6 +112,7 @@ class Policy {
 
   HeatModel heat_;
   ThreadChoice threads_;
+  DraftChoice drafts_;
   double aim_c_ = 0, heat_share_ = 0;             // that heat last allowed, 0: nothing yet; goes up slowly
   double fewer_threads_at_ = -1e9, bits_at_ = 0;  // when heat last changed them
   int heat_bits_ = 8;

@@ -156,6 +156,47 @@ TEST(Policy, JoulesPerTokenAreKeptToWithFewerThreadsAndSaidSo) {
   EXPECT_EQ(policy.settings().threads, 1) << "it does not go back and forth";
 }
 
+// Guesses are given up where they cost more than they save, and only where each row counts; now and then they are tried again.
+TEST(Policy, GuessedTokensAreLeftOutWhereTheyCostMoreThanTheySave) {
+  struct Row {
+    const char* what;
+    bool asked;            // --joules-per-token
+    double with, without;  // joules a token
+    bool any;              // guesses were made
+    bool left_out;         // in the end
+  };
+  for (const Row& row :
+       {Row{"wasted guesses", true, 0.5, 0.4, true, true}, Row{"good guesses", true, 0.3, 0.4, true, false},
+        Row{"hardly a difference", true, 0.4, 0.395, true, false},
+        Row{"nothing asked for", false, 0.5, 0.4, true, false},
+        Row{"nothing to guess", true, 0.5, 0.5, false, false}}) {
+    PolicyOptions options{.n_threads = 4};
+    if (row.asked) options.joules_per_token = 2;
+    Policy policy(options);
+    Sample sample;
+    int without = 0;
+    for (int i = 0; i < 600; ++i) {
+      sample.seconds += 1;
+      const bool guesses = policy.settings().drafts_max != 0;
+      without += guesses ? 0 : 1;
+      policy.decide(sample, {.tokens = 20,
+                             .joules = 20 * (guesses ? row.with : row.without),
+                             .generated = 20,
+                             .drafted = guesses && row.any ? 12.0 : 0.0});
+    }
+    EXPECT_EQ(log_says(policy, "no guessed tokens"), row.left_out) << row.what;
+    EXPECT_EQ(log_says(policy, "0.5 J a token with guesses, 0.4 without"), row.left_out) << row.what;
+    if (row.left_out) {
+      EXPECT_GT(without, 500) << row.what;
+    else
+      EXPECT_LT(without, 60) << row.what << ": tried out, no more";
+    }
+    if (!row.asked || !row.any) {
+      EXPECT_EQ(without, 0) << row.what;
+    }
+  }
+}
+
 // Quality is touched only where that was allowed, last of all, and it is said.
 TEST(Policy, FewerBitsOnlyWhereTheyAreAllowed) {
   for (const bool allowed : {false, true}) {
