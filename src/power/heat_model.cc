@@ -124,9 +124,13 @@ void HeatModel::add(double seconds, double temperature_c, double load) {
 }
 
 double HeatModel::predict(double load, double seconds) const {
+  return simulated_c(load, seconds) + offset_c_;
+}
+
+double HeatModel::simulated_c(double load, double seconds) const {
   Nodes nodes = now_;
   advance(nodes, figures_, load, seconds);
-  return nodes.die + offset_c_;
+  return nodes.die;
 }
 
 // The model is linear: what comes of no load, and of a load of 1 from rest, add up.

@@ -24,8 +24,8 @@ class HeatModel {
   [[nodiscard]] double predict(double load, double seconds) const;
   // The highest load at which no temperature of the next `seconds` is predicted above `limit_c`: 0 to 1.
   [[nodiscard]] double highest_load(double limit_c, double seconds) const;
-  // Where the die would be by the model alone.
-  [[nodiscard]] double simulated_c() const { return now_.die; }
+  // The same by the model alone, without what it is off by now.
+  [[nodiscard]] double simulated_c(double load, double seconds) const;
   [[nodiscard]] bool ready() const { return !history_.empty(); }
   [[nodiscard]] const std::array<double, kFigures>& figures() const { return figures_; }
   // That it has been fitted to.

@@ -28,7 +28,10 @@ constexpr double kRaise = 0.05;               // of the share, in a second
 constexpr double kLeast = 0.02;               // share that a rule of degrees leaves; stopping is another step
 constexpr double kSafeSeconds = 10;           // that it has to be well again
 constexpr double kTooHotC = 2, kCooledC = 3;  // above the limit all work stops, until it is so far below
-constexpr double kStuckC = 6, kMovedC = 3, kStuckLoad = 0.5, kStuckSeconds = 15;
+constexpr double kMovedC = 3, kStuckLoad = 0.5, kStuckSeconds = 15;
+// A sensor that stays where it is, while the model moves by so many of its steps, times what the fit leaves, and degrees: as much as all
+// of these say, and as far away from what is told. A model that is young is believed less.
+constexpr double kStuckSteps = 3, kStuckDoubts = 4, kStuckC = 2.5, kStuckYoungC = 6;
 
 // Gauges tell whole percents, some of them a minute late.
 constexpr double kGaugePercent = 1, kGaugeSeconds = 60, kDrainFirst = 0.02, kDrainMax = 0.05;
@@ -86,22 +89,29 @@ const Settings& Policy::decide(const Sample& sample, const Work& work) {
 // Notices a sensor that goes away, and one that always says the same where that cannot be.
 void Policy::watch_sensor(const Sample& sample, double load) {
   const Reading& heat = sample.temperature_c;
-  const double expected = heat_.ready() ? heat_.simulated_c() : heat.value;
+  // What the model moves by, and not what it is corrected by.
+  const double passed = last_ ? sample.seconds - last_->seconds : 0;
+  if (heat_.ready() && heat.there()) expected_c_ += heat_.simulated_c(load, passed) - heat_.simulated_c(0, 0);
   if (heat.there() && (!had_temperature_ || heat.value != same_.value)) {
     const bool moved = same_.moved_before || (had_temperature_ && std::abs(heat.value - same_.value) >= kMovedC / 3);
+    if (had_temperature_) step_c_ = std::min(step_c_, std::max(std::abs(heat.value - same_.value), 1e-3));
     same_ = {.value = heat.value,
-             .low_c = expected,
-             .high_c = expected,
+             .low_c = expected_c_,
+             .high_c = expected_c_,
              .low_load = load,
              .high_load = load,
              .moved_before = moved};
   }
   had_temperature_ |= heat.there();
-  same_.low_c = std::min(same_.low_c, expected), same_.high_c = std::max(same_.high_c, expected);
+  same_.low_c = std::min(same_.low_c, expected_c_), same_.high_c = std::max(same_.high_c, expected_c_);
   same_.low_load = std::min(same_.low_load, load), same_.high_load = std::max(same_.high_load, load);
   if (same_.load_moved_at < 0 && same_.high_load - same_.low_load >= kStuckLoad) same_.load_moved_at = sample.seconds;
   // The model is believed only of a sensor that it could be fitted to.
-  same_.stuck |= same_.moved_before && same_.high_c - same_.low_c >= std::max(kStuckC, 4 * heat_.residual_c());
+  const double least = heat_.seconds() < kYoungSeconds ? kStuckYoungC : kStuckC;
+  const double bound = std::max({least, kStuckSteps * step_c_, kStuckDoubts * heat_.residual_c()});
+  // And away from what is told: a model that only comes after says nothing against the sensor.
+  const bool away = std::abs(heat_.simulated_c(load, passed) - heat.value) >= bound;
+  same_.stuck |= same_.moved_before && away && same_.high_c - same_.low_c >= bound;
   same_.stuck |= same_.load_moved_at >= 0 && sample.seconds - same_.load_moved_at >= kStuckSeconds;
 
   std::string fault;

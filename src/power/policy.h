@@ -117,7 +117,9 @@ class Policy {
   double fewer_threads_at_ = -1e9, bits_at_ = 0;  // when heat last changed them
   int heat_bits_ = 8;
   bool too_hot_ = false, had_temperature_ = false;
-  struct Same {  // a sensor's value that does not change, and what would have been expected meanwhile
+  double step_c_ = 2,
+         expected_c_ = 0;  // the least that the sensor was seen to move by; all that the model has moved by
+  struct Same {            // a sensor's value that does not change, and what would have been expected meanwhile
     double value = 0, low_c = 0, high_c = 0, low_load = 0, high_load = 0, load_moved_at = -1;
     bool moved_before = false, stuck = false;
   } same_{};

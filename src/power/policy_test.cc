@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "support/fake_system.h"
 #include "support/simulated_machine.h"
 
@@ -79,6 +81,36 @@ TEST(Policy, ASensorThatIsStuckIsFoundOutWhenTheLoadChanges) {
   EXPECT_TRUE(log_says(rig.policy, "all the time")) << rig.policy.log().back().text;
   for (int i = 0; i < 600; ++i) rig.second();
   EXPECT_LE(rig.machine.hottest_c(), test::kPlants[0].trip_c);
+}
+
+// At rest, stuck, and then work comes: from that moment on. On every machine, with every sensor's noise; and never without a reason.
+TEST(Policy, ASensorThatIsStuckIsFoundOutSecondsAfterTheWorkBegins) {
+  for (const test::Plant& plant : test::kPlants) {
+    int slowest = 0, sum = 0, alarms = 0;
+    constexpr unsigned kSeeds = 20;
+    for (unsigned seed = 1; seed <= kSeeds; ++seed) {
+      SimulatedMachine machine(plant, 30, seed);
+      Policy policy({.max_temp_c = plant.trip_c, .n_threads = SimulatedMachine::kThreads});
+      std::optional<Reading> stuck;
+      const auto second = [&](double load) {
+        Sample sample = machine.sample();
+        if (stuck) sample.temperature_c = *stuck;
+        const Settings& settings = policy.decide(sample, machine.work());
+        machine.advance(std::min(settings.share, load), 1, settings.threads);
+      };
+      for (int i = 0; i < 600 + static_cast<int>(seed); ++i) second(i % 90 < 50 ? 1 : 0.02);
+      for (int i = 0; i < 60; ++i) second(0.02);
+      alarms += log_says(policy, "all the time") ? 1 : 0;
+      stuck = machine.sample().temperature_c;
+      for (int i = 0; i < 5; ++i) second(0.02);
+      int seconds = 0;
+      for (; !log_says(policy, "all the time") && seconds < 60; ++seconds) second(1);
+      slowest = std::max(slowest, seconds), sum += seconds;
+    }
+    std::printf("%s: stuck found out after %.1f s, at worst %d\n", plant.name.data(), 1.0 * sum / kSeeds, slowest);
+    EXPECT_EQ(alarms, 0) << plant.name << ": nothing was wrong";
+    EXPECT_LE(slowest, 5) << plant.name;
+  }
 }
 
 TEST(Policy, ALimitWithoutAnySensorIsSafeModeAndProfilesWithoutOneLimitNothing) {
