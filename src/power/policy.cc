@@ -10,9 +10,10 @@ namespace {
 struct ProfileFigures {
   std::string_view name;
   double share, below_trip_c, floor_percent;  // no limit of its own where they are negative
+  double yields_to;                           // share that is left where others wait for processors all the time
 };
 constexpr std::array<ProfileFigures, 3> kProfiles{
-    {{"performance", 1, -1, -1}, {"balanced", 1, 5, 15}, {"saver", 0.5, 10, 25}}};
+    {{"performance", 1, -1, -1, 1}, {"balanced", 1, 5, 15, 0.5}, {"saver", 0.5, 10, 25, 0.2}}};
 const ProfileFigures& figures(Profile profile) { return kProfiles[static_cast<size_t>(profile)]; }
 
 // Below the limit is aimed at: this and what the fit leaves, for what is known less well needs more distance.
@@ -37,6 +38,10 @@ constexpr double kStuckSteps = 3, kStuckDoubts = 4, kStuckC = 2.5, kStuckYoungC 
 constexpr double kGaugePercent = 1, kGaugeSeconds = 60, kDrainFirst = 0.02, kDrainMax = 0.05;
 constexpr double kDeferPercent = 4, kHysteresisPercent = 2, kDeferShare = 0.5;
 
+// Percent of the last ten seconds in which somebody waited for a processor: from the one on less is taken, below the other more again, in
+// a second. Without others that use some of a core it is our own threads that wait for each other.
+constexpr double kCrowded = 25, kQuiet = 10, kOthersCores = 0.2, kYield = 0.05, kTakeBack = 0.02;
+
 constexpr double kBitsShare = 0.5, kBitsBackShare = 0.9, kBitsSeconds = 30;
 
 constexpr int kRungs = 3;  // of the rule of joules per token: half the threads, one thread, 4 bits
@@ -60,6 +65,7 @@ Policy::Policy(PolicyOptions options)
   if (!floor_ && own.floor_percent >= 0) floor_ = own.floor_percent;
   limit_c_ = options_.max_temp_c;
   drain_ = kDrainFirst;
+  yield_share_ = options_.share;
   settings_.share = limit_c_ ? std::min(options_.share, kFirstShare) : options_.share;
 }
 
@@ -81,7 +87,8 @@ const Settings& Policy::decide(const Sample& sample, const Work& work) {
   const int ran = settings_.threads > 0 ? settings_.threads : options_.n_threads;
   threads_.add(sample.seconds, ran, work.generated, work.generating_cpu_seconds);
   if (work.tokens == work.generated) drafts_.add(sample.seconds, work.generated, work.drafted, work.joules);
-  apply(sample, {asked, heat_rule(sample, load - own), battery_rule(sample), energy_rule(sample, work)});
+  apply(sample, {asked, heat_rule(sample, load - own), pressure_rule(sample, load - own), battery_rule(sample),
+                 energy_rule(sample, work)});
   last_ = sample;
   return settings_;
 }
@@ -165,6 +172,24 @@ Policy::Rule Policy::heat_rule(const Sample& sample, double other_load) {
           .kind = "heat",
           .reason = fmt::format("{:.1f} C now, at full load {:.1f} in {:.0f} s, the limit is {:.1f}", now,
                                 heat_.predict(1 + std::max(0.0, other_load), kHorizon), kHorizon, limit)};
+}
+
+// Others go first, where the profile says so.
+Policy::Rule Policy::pressure_rule(const Sample& sample, double other_load) {
+  const double least = figures(options_.profile).yields_to, most = options_.share;
+  if (least >= 1 || !last_) return {};
+  const double passed = std::min(sample.seconds - last_->seconds, 10.0);
+  const double pressure = sample.pressure.there() ? sample.pressure.value : 0;
+  const bool others = other_load * options_.n_threads >= kOthersCores;
+  if (pressure >= kCrowded && others)
+    yield_share_ -= kYield * passed;
+  else if (pressure < kQuiet || !others)
+    yield_share_ += kTakeBack * passed;
+  yield_share_ = std::clamp(yield_share_, std::min(least, most), most);
+  if (yield_share_ >= most) return {};
+  return {.share = yield_share_,
+          .kind = "others",
+          .reason = fmt::format("others go first: somebody waited for a processor {:.0f} % of the time", pressure)};
 }
 
 // The percent, or what is left of the last one if the battery tells no more.

@@ -18,7 +18,7 @@
 
 namespace hearth::power {
 
-// Performance: only what is asked for holds. Balanced: keeps below the system's own limits and some of a battery. Saver: half the
+// Performance: only what is asked for holds. Balanced: keeps below the system's own limits and some of a battery, and lets other programs go first. Saver: half the
 // processor, more distance, and no batch work on battery.
 enum class Profile : uint8_t { kPerformance, kBalanced, kSaver };
 std::string_view name(Profile profile);
@@ -95,6 +95,7 @@ class Policy {
     std::string reason{}, refuse{};
   };
   Rule heat_rule(const Sample& sample, double other_load);
+  Rule pressure_rule(const Sample& sample, double other_load);
   Rule battery_rule(const Sample& sample);
   Rule energy_rule(const Sample& sample, const Work& work);
   void watch_sensor(const Sample& sample, double load);
@@ -127,6 +128,7 @@ class Policy {
   double fault_at_ = 0;
 
   double percent_ = 100, percent_at_ = 0, drain_ = 0;  // the battery: percent as last read, when, percent per second
+  double yield_share_ = 1;                             // that others' waiting left
   bool had_battery_ = false, on_battery_ = false;
   int battery_classes_ = kAllClasses;
   double joules_per_token_ = 0, tokens_ = 0, joules_ = 0, rung_at_ = 0;

@@ -188,6 +188,44 @@ TEST(Policy, JoulesPerTokenAreKeptToWithFewerThreadsAndSaidSo) {
   EXPECT_EQ(policy.settings().threads, 1) << "it does not go back and forth";
 }
 
+// Whose program waits goes first, in the profiles that are polite; our own threads waiting for each other is nobody's harm.
+TEST(Policy, OthersThatWaitForProcessorsGoFirst) {
+  struct Row {
+    const char* what;
+    Profile profile;
+    double pressure, others_cores, least, most;  // what the share comes to
+  };
+  for (const Row& row : {Row{"performance takes what it gets", Profile::kPerformance, 90, 2, 1, 1},
+                         Row{"balanced leaves half", Profile::kBalanced, 60, 2, 0.5, 0.5},
+                         Row{"saver leaves more", Profile::kSaver, 60, 2, 0.2, 0.2},
+                         Row{"some waiting is usual", Profile::kBalanced, 20, 2, 1, 1},
+                         Row{"our own threads", Profile::kBalanced, 90, 0, 1, 1}}) {
+    Policy policy({.profile = row.profile, .n_threads = 4});
+    Sample sample;
+    const auto run = [&](int seconds, double pressure) {
+      for (int i = 0; i < seconds; ++i) {
+        sample.seconds += 1;
+        sample.own_cpu_seconds += 3, sample.busy_cpu_seconds += 3 + row.others_cores;
+        sample.pressure = {pressure, Source::kMeasured};
+        policy.decide(sample, {});
+      }
+    };
+    run(40, row.pressure);
+    EXPECT_GE(policy.settings().share, row.least - 1e-9) << row.what;
+    EXPECT_LE(policy.settings().share, row.most + 1e-9) << row.what;
+    const double share = policy.settings().share;
+    const bool yielded = row.profile != Profile::kPerformance && row.pressure > 25 && row.others_cores > 0;
+    EXPECT_EQ(log_says(policy, "others go first: somebody waited for a processor"), yielded) << row.what;
+    if (!yielded) continue;
+    run(20, 15);
+    EXPECT_EQ(policy.settings().share, share) << row.what << ": it does not go back and forth";
+    run(20, 2);
+    EXPECT_GT(policy.settings().share, share) << row.what;
+    run(40, 2);
+    EXPECT_EQ(policy.settings().share, row.profile == Profile::kSaver ? 0.5 : 1) << row.what;
+  }
+}
+
 // Guesses are given up where they cost more than they save, and only where each row counts; now and then they are tried again.
 TEST(Policy, GuessedTokensAreLeftOutWhereTheyCostMoreThanTheySave) {
   struct Row {
