@@ -100,6 +100,12 @@ HEARTH_API void hearth_engine_free(hearth_engine* engine);
 /* Positions of a sequence; 0 for NULL. */
 HEARTH_API int32_t hearth_context(const hearth_engine* engine);
 
+/* How near the system is to throttling, for machines whose temperatures an app may not read: what Android's
+ * AThermal_getThermalHeadroom says, once every few seconds. 0 is cold; at 1 it throttles severely, so from 0.95 on the engine uses
+ * less of the processor, and below 0.85 more again; answers are the same. It counts for 30 seconds. NaN, which Android gives
+ * when it does not know, is ignored. HEARTH_INVALID_ARGUMENT below 0 and above 100. Any thread. */
+HEARTH_API hearth_code hearth_thermal_headroom(hearth_engine* engine, float headroom, hearth_error* error);
+
 /* ---- asking ---- */
 
 typedef struct hearth_message {
@@ -146,6 +152,14 @@ typedef enum hearth_finish {
   HEARTH_FINISH_DEADLINE = 6   /* the deadline passed */
 } hearth_finish;
 
+/* Where a figure comes from. */
+typedef enum hearth_source {
+  HEARTH_SOURCE_ABSENT = 0, /* nobody knows it */
+  HEARTH_SOURCE_ESTIMATED = 1,
+  HEARTH_SOURCE_MEASURED = 2
+} hearth_source;
+
+/* The library's own: later versions add fields at the end, which programs built against an older header do not see. */
 typedef struct hearth_usage {
   int32_t prompt_tokens;
   int32_t cached_tokens; /* of the prompt, taken over from an earlier request */
@@ -153,6 +167,11 @@ typedef struct hearth_usage {
   double queue_seconds; /* until work began */
   double prefill_seconds;
   double decode_seconds;
+  double joules;               /* of the steps it was part of, its share */
+  hearth_source joules_source; /* measured only if all of it is */
+  int32_t drafted_tokens;      /* that were run as guesses */
+  int32_t accepted_tokens;     /* of those became part of the answer */
+  int32_t bits_lowered;        /* 1: some of it was computed at fewer bits, to save energy */
 } hearth_usage;
 
 typedef struct hearth_piece {

@@ -182,6 +182,10 @@ class Engine {
     });
   }
   int32_t context() const { return hearth_context(engine_.get()); }
+  // What AThermal_getThermalHeadroom says; false if that cannot be.
+  bool thermal_headroom(float headroom) {
+    return hearth_thermal_headroom(engine_.get(), headroom, nullptr) == HEARTH_OK;
+  }
 
  private:
   explicit Engine(hearth_engine* engine) : engine_(engine) {}

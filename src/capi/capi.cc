@@ -2,6 +2,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <new>
 #include <optional>
@@ -12,13 +13,16 @@
 #include "base/topology.h"
 #include "capi/given.h"
 #include "engine/engine.h"
+#include "engine/governed_pacer.h"
 #include "hearth/hearth.h"
 #include "model/kv_gate.h"
+#include "power/governor.h"
 #include "store/pack_cache.h"
 #include "store/store.h"
 #include "text/utf8.h"
 
 struct hearth_engine {
+  std::shared_ptr<hearth::power::Governor> governor;
   std::unique_ptr<hearth::Engine> engine;
 };
 
@@ -96,7 +100,7 @@ std::optional<PackCache> cache_of(const hearth_options& options) {
   return std::nullopt;
 }
 
-Result<std::unique_ptr<Engine>> load(const char* model, const hearth_options* given_options) {
+Result<hearth_engine> load(const char* model, const hearth_options* given_options) {
   const hearth_options options = TRY(take(given_options));
   const std::string_view kv_type = options.kv_type != nullptr ? options.kv_type : "f16";
   TRY(planned_kv_type(kv_type));  // before the model is loaded for nothing
@@ -112,7 +116,10 @@ Result<std::unique_ptr<Engine>> load(const char* model, const hearth_options* gi
           choose_kv_type(loaded, kv_type, {.memory = cache ? cache->notes(loaded.checkpoint->path()) : fs::path()}))};
   if (options.parallel > 0) engine_options.parallel = options.parallel;
   if (options.queue > 0) engine_options.queue_max = options.queue;
-  return Engine::create(std::move(loaded), engine_options);
+  std::shared_ptr governor = power::Governor::start({.policy = {.n_threads = n_threads}});
+  engine_options.pacer = std::make_shared<GovernedPacer<power::Governor>>(governor);
+  std::unique_ptr<Engine> engine = TRY(Engine::create(std::move(loaded), engine_options));
+  return hearth_engine{std::move(governor), std::move(engine)};
 }
 
 Result<std::string> prompt_of(const TextSide& text, const hearth_request& request) {
@@ -145,8 +152,20 @@ Result<std::unique_ptr<Stream>> submit(Engine& engine, const hearth_request* giv
 }
 
 hearth_usage usage_of(const Usage& usage) {
-  return {usage.prompt_tokens, usage.cached_tokens,   usage.completion_tokens,
-          usage.queue_seconds, usage.prefill_seconds, usage.decode_seconds};
+  const hearth_source source = usage.joules < 0        ? HEARTH_SOURCE_ABSENT
+                               : usage.joules_measured ? HEARTH_SOURCE_MEASURED
+                                                       : HEARTH_SOURCE_ESTIMATED;
+  return {.prompt_tokens = usage.prompt_tokens,
+          .cached_tokens = usage.cached_tokens,
+          .completion_tokens = usage.completion_tokens,
+          .queue_seconds = usage.queue_seconds,
+          .prefill_seconds = usage.prefill_seconds,
+          .decode_seconds = usage.decode_seconds,
+          .joules = std::max(usage.joules, 0.0),
+          .joules_source = source,
+          .drafted_tokens = usage.drafted_tokens,
+          .accepted_tokens = usage.accepted_tokens,
+          .bits_lowered = usage.bits_lowered ? 1 : 0};
 }
 
 // What the caller sees of the stream's piece. Pieces of callers with an older header are shorter.
@@ -198,7 +217,7 @@ hearth_engine* hearth_load(const char* model, const hearth_options* options, hea
   hearth_engine* made = nullptr;
   guarded(error, [&]() -> Result<void> {
     auto engine = TRY(hearth::load(model, options));  // before new: TRY may return, and an allocation would be lost
-    made = new hearth_engine{std::move(engine)};
+    made = new hearth_engine(std::move(engine));
     return {};
   });
   return made;
@@ -208,6 +227,18 @@ void hearth_engine_free(hearth_engine* engine) { delete engine; }
 
 int32_t hearth_context(const hearth_engine* engine) {
   return engine == nullptr ? 0 : engine->engine->model().decoder->context();
+}
+
+hearth_code hearth_thermal_headroom(hearth_engine* engine, float headroom, hearth_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TRY(hearth::given("engine", engine));
+    if (std::isnan(headroom)) return {};
+    constexpr float kMost = 100;
+    if (!(headroom >= 0 && headroom <= kMost))
+      return hearth::fail(hearth::Code::kInvalidArgument, "headroom is {}; use 0 to {}", headroom, kMost);
+    engine->governor->tell_headroom(headroom);
+    return {};
+  });
 }
 
 hearth_stream* hearth_submit(hearth_engine* engine, const hearth_request* request, hearth_error* error) {

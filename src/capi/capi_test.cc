@@ -95,6 +95,32 @@ TEST(Capi, AnAnswerComesInPiecesWithItsUsage) {
   EXPECT_EQ(answer.usage.completion_tokens, 8);
 }
 
+// What a program is charged with, where the figure comes from, and what guessing brought.
+TEST(Capi, UsageTellsEnergyAndGuesses) {
+  const EnginePtr engine = load();
+  const hearth_usage usage = ask(engine.get(), greedy("THE CAT THE CAT THE CAT", 60)).usage;
+  EXPECT_NE(usage.joules_source, HEARTH_SOURCE_ABSENT);
+  EXPECT_GT(usage.joules, 0);
+  EXPECT_GE(usage.drafted_tokens, usage.accepted_tokens);
+  EXPECT_GE(usage.accepted_tokens, 0);
+  EXPECT_EQ(usage.bits_lowered, 0);
+  EXPECT_EQ(offsetof(hearth_usage, joules), 40u) << "programs built against the first header read what is before";
+}
+
+TEST(Capi, ThermalHeadroomIsTakenCheckedAndChangesNoAnswer) {
+  const EnginePtr engine = load();
+  const std::string text = ask(engine.get(), greedy("THE CAT", 32)).text;
+  hearth_error error;
+  EXPECT_EQ(hearth_thermal_headroom(engine.get(), 0.97f, &error), HEARTH_OK) << error.message;
+  EXPECT_EQ(hearth_thermal_headroom(engine.get(), NAN, &error), HEARTH_OK) << "Android's word for not knowing";
+  EXPECT_EQ(ask(engine.get(), greedy("THE CAT", 32)).text, text);
+  for (const float wrong : {-0.1f, 101.0f, INFINITY}) {
+    EXPECT_EQ(hearth_thermal_headroom(engine.get(), wrong, &error), HEARTH_INVALID_ARGUMENT) << wrong;
+    EXPECT_TRUE(std::string_view(error.message).find("use 0 to 100") != std::string_view::npos) << error.message;
+  }
+  EXPECT_EQ(hearth_thermal_headroom(nullptr, 0.5f, &error), HEARTH_INVALID_ARGUMENT);
+}
+
 TEST(Capi, AStopTextEndsTheAnswerAndIsNoPartOfIt) {
   const EnginePtr engine = load();
   hearth_request request = greedy("THE CAT", 8);

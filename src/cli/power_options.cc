@@ -4,34 +4,12 @@
 #include <charconv>
 
 #include "cli/settings.h"
+#include "engine/governed_pacer.h"
 
 namespace hearth::cli {
 namespace {
 
 static_assert(power::kAllClasses == kRequestClasses);
-
-class GovernedPacer final : public Pacer {
- public:
-  explicit GovernedPacer(std::shared_ptr<power::Governor> governor) : governor_(std::move(governor)) {}
-  Result<void> admit(const Request& /*request*/) override { return governor_->admit(); }
-  Pacing step_done(const Rows& rows) override {
-    const power::Governor::Pace pace = governor_->step_done(rows.prompt, rows.generated(), rows.drafted);
-    return {.pause_seconds = pace.pause_seconds,
-            .share = pace.share,
-            .classes = pace.classes,
-            .threads = pace.threads,
-            .prefill_max = pace.prefill_max,
-            .drafts_max = pace.drafts_max,
-            .bits = pace.bits};
-  }
-  Energy take_energy() override {
-    const power::Governor::Energy energy = governor_->take_energy();
-    return {energy.joules, energy.measured};
-  }
-
- private:
-  std::shared_ptr<power::Governor> governor_;
-};
 
 // "50" or "50%": 1 to 100.
 Result<double> parse_share(std::string_view text) {
@@ -91,7 +69,7 @@ Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& opti
 }
 
 std::shared_ptr<Pacer> make_pacer(std::shared_ptr<power::Governor> governor) {
-  return std::make_shared<GovernedPacer>(std::move(governor));
+  return std::make_shared<GovernedPacer<power::Governor>>(std::move(governor));
 }
 
 }  // namespace hearth::cli

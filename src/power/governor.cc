@@ -59,6 +59,7 @@ void Governor::tick() {
   std::string hand_over;
   {
     const std::scoped_lock lock(mutex_);
+    sample.headroom = headroom(sample.seconds);
     meter_.add(sample);
     Work work = std::exchange(work_, {});
     work.joules = meter_.joules() - std::exchange(handed_joules_, meter_.joules());
@@ -95,6 +96,19 @@ void Governor::use_threads(int n_threads, std::string why) {
   const std::scoped_lock lock(mutex_);
   options_.policy.n_threads = n_threads;
   policy_.use_threads(n_threads);
+}
+
+void Governor::tell_headroom(double headroom) {
+  const std::scoped_lock lock(mutex_);
+  headroom_ = headroom, headroom_at_ = sensors_.now();
+}
+
+// With the lock held.
+Reading Governor::headroom(double now) const {
+  constexpr double kFreshSeconds = 30;
+  if (headroom_at_ < 0) return {};
+  if (now - headroom_at_ <= kFreshSeconds) return {headroom_, Source::kMeasured};
+  return {.problem = fmt::format("told last {:.0f} s ago", now - headroom_at_)};
 }
 
 Result<void> Governor::admit() const {
@@ -168,6 +182,7 @@ json::object Governor::state() const {
           {"sensors",
            {{"temperature_c", reading_json(sample_.temperature_c)},
             {"trip_c", reading_json(sample_.trip_c)},
+            {"thermal_headroom", reading_json(sample_.headroom)},
             {"package_joules", reading_json(sample_.joules)},
             {"battery_percent", reading_json(sample_.battery_percent)},
             {"battery_watts", reading_json(sample_.battery_watts)},

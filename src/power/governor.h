@@ -49,6 +49,9 @@ class Governor {
   // So many threads compute from now on; why is said there.
   void use_threads(int n_threads, std::string why);
 
+  // What an app was told by its system, Android's AThermal_getThermalHeadroom: it counts for half a minute, or until the next.
+  void tell_headroom(double headroom);
+
   // Whether new work may come in: kBusy with the reason.
   Result<void> admit() const;
   // After each step of an engine, which read and generated so many tokens, and ran so many guesses. What holds now, and how long to pause.
@@ -73,6 +76,7 @@ class Governor {
   void work(const std::stop_token& stop);
   void tick();
   [[nodiscard]] bool is_late(double now) const;
+  [[nodiscard]] Reading headroom(double now) const;
 
   GovernorOptions options_;
   Sensors sensors_;  // the thread's alone, once it runs
@@ -85,6 +89,7 @@ class Governor {
   double decided_at_ = 0, taken_cpu_ = 0, handed_joules_ = 0;
   double step_cpu_ = 0;
   Work work_{};
+  double headroom_ = 0, headroom_at_ = -1;  // negative: never
   bool told_late_ = false;
   std::jthread thread_;  // last
 };

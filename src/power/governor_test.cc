@@ -111,6 +111,29 @@ TEST(Governor, SensorsThatDoNotAnswerMeanSafeMode) {
   wait_for([&] { return governor->step_done(0, 1).share > kSafeShare; });
 }
 
+// An app that stops telling must not leave its last word standing.
+TEST(Governor, HeadroomThatAnAppTellsLowersTheShareAndIsForgotten) {
+  FakeSystem system;
+  std::atomic<double> now{1};
+  GovernorOptions options = with(system, {});
+  options.sensors.now = [&] { return now.load(); };
+  options.sensors.own_cpu = [] { return 0.0; };
+  const auto governor = Governor::start(std::move(options));
+  const auto reading = [&] { return governor->state().at("sensors").at("thermal_headroom").as_object(); };
+  EXPECT_EQ(reading().at("source").as_string(), "absent");
+  wait_for([&] {
+    now = now + 0.1;
+    governor->tell_headroom(1.02);
+    return governor->step_done(0, 1).share <= kSafeShare;
+  });
+  EXPECT_EQ(reading().at("source").as_string(), "measured");
+  EXPECT_EQ(reading().at("value").as_double(), 1.02);
+  EXPECT_TRUE(boost::json::serialize(governor->state()).contains("thermal headroom is 1.02"));
+  now = now + 60;
+  wait_for([&] { return governor->step_done(0, 1).share == 1; });
+  EXPECT_TRUE(std::string_view(reading().at("problem").as_string()).contains("told last"));
+}
+
 TEST(Governor, EnergyIsHandedOutOnceAndMarkedAsWhatItIs) {
   FakeSystem system;
   double cpu = 0;

@@ -87,8 +87,8 @@ const Settings& Policy::decide(const Sample& sample, const Work& work) {
   const int ran = settings_.threads > 0 ? settings_.threads : options_.n_threads;
   threads_.add(sample.seconds, ran, work.generated, work.generating_cpu_seconds);
   if (work.tokens == work.generated) drafts_.add(sample.seconds, work.generated, work.drafted, work.joules);
-  apply(sample, {asked, heat_rule(sample, load - own), pressure_rule(sample, load - own), battery_rule(sample),
-                 energy_rule(sample, work)});
+  apply(sample, {asked, heat_rule(sample, load - own), headroom_rule(sample), pressure_rule(sample, load - own),
+                 battery_rule(sample), energy_rule(sample, work)});
   last_ = sample;
   return settings_;
 }
@@ -172,6 +172,25 @@ Policy::Rule Policy::heat_rule(const Sample& sample, double other_load) {
           .kind = "heat",
           .reason = fmt::format("{:.1f} C now, at full load {:.1f} in {:.0f} s, the limit is {:.1f}", now,
                                 heat_.predict(1 + std::max(0.0, other_load), kHorizon), kHorizon, limit)};
+}
+
+// What Android tells: no degrees, but where 1 is. What is told goes up and down slowly, and so does the share.
+Policy::Rule Policy::headroom_rule(const Sample& sample) {
+  constexpr double kNear = 0.95, kFar = 0.85, kSevere = 1, kLower = 0.1;
+  if (!sample.headroom.there() || !last_) {
+    headroom_share_ = 1;
+    return {};
+  }
+  const double passed = std::min(sample.seconds - last_->seconds, 10.0), now = sample.headroom.value;
+  if (now >= kNear)
+    headroom_share_ = std::min(headroom_share_ - kLower * passed, now >= kSevere ? kSafeShare : 1.0);
+  else if (now < kFar)
+    headroom_share_ += kRaise * passed;
+  headroom_share_ = std::clamp(headroom_share_, 0.1, 1.0);
+  if (headroom_share_ >= 1) return {};
+  return {.share = headroom_share_,
+          .kind = "headroom",
+          .reason = fmt::format("the system's thermal headroom is {:.2f}, at 1 it throttles", now)};
 }
 
 // Others go first, where the profile says so.
@@ -298,7 +317,7 @@ void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
   if (threads < settings_.threads) fewer_threads_at_ = sample.seconds;
   if (kinds.contains("heat") && sample.seconds - fewer_threads_at_ < kChangedSeconds) next.share *= kChangedShare;
   next.threads = next.threads > 0 ? std::min(next.threads, threads) : threads;
-  const bool each_row_counts = options_.joules_per_token || kinds.contains("heat");
+  const bool each_row_counts = options_.joules_per_token || kinds.contains("heat") || kinds.contains("headroom");
   if (!drafts_.choose(sample.seconds, each_row_counts)) next.drafts_max = 0;
   if (drafts_.settled_without())
     next.reason += fmt::format("{}{:.3g} J a token with guesses, {:.3g} without", next.reason.empty() ? "" : "; ",

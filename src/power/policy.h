@@ -95,6 +95,7 @@ class Policy {
     std::string reason{}, refuse{};
   };
   Rule heat_rule(const Sample& sample, double other_load);
+  Rule headroom_rule(const Sample& sample);
   Rule pressure_rule(const Sample& sample, double other_load);
   Rule battery_rule(const Sample& sample);
   Rule energy_rule(const Sample& sample, const Work& work);
@@ -128,7 +129,7 @@ class Policy {
   double fault_at_ = 0;
 
   double percent_ = 100, percent_at_ = 0, drain_ = 0;  // the battery: percent as last read, when, percent per second
-  double yield_share_ = 1;                             // that others' waiting left
+  double yield_share_ = 1, headroom_share_ = 1;        // that others' waiting and the system's headroom left
   bool had_battery_ = false, on_battery_ = false;
   int battery_classes_ = kAllClasses;
   double joules_per_token_ = 0, tokens_ = 0, joules_ = 0, rung_at_ = 0;

@@ -188,6 +188,27 @@ TEST(Policy, JoulesPerTokenAreKeptToWithFewerThreadsAndSaidSo) {
   EXPECT_EQ(policy.settings().threads, 1) << "it does not go back and forth";
 }
 
+TEST(Policy, ThermalHeadroomIsKeptBelowWhereTheSystemThrottles) {
+  Policy policy({.n_threads = 4});
+  Sample sample;
+  const auto run = [&](int seconds, double headroom) {
+    for (int i = 0; i < seconds; ++i) {
+      sample.seconds += 1;
+      sample.headroom = {headroom, Source::kMeasured};
+      policy.decide(sample, {});
+    }
+    return policy.settings().share;
+  };
+  EXPECT_EQ(run(10, 0.7), 1);
+  const double near = run(4, 0.96);
+  EXPECT_LT(near, 0.7);
+  EXPECT_EQ(run(20, 0.9), near) << "it does not go back and forth";
+  EXPECT_LE(run(1, 1.1), kSafeShare) << "at once";
+  EXPECT_GT(run(60, 1.1), 0) << "never nothing at all";
+  EXPECT_EQ(run(60, 0.5), 1);
+  EXPECT_TRUE(log_says(policy, "thermal headroom is 1.10, at 1 it throttles"));
+}
+
 // Whose program waits goes first, in the profiles that are polite; our own threads waiting for each other is nobody's harm.
 TEST(Policy, OthersThatWaitForProcessorsGoFirst) {
   struct Row {
@@ -258,7 +279,7 @@ TEST(Policy, GuessedTokensAreLeftOutWhereTheyCostMoreThanTheySave) {
     EXPECT_EQ(log_says(policy, "0.5 J a token with guesses, 0.4 without"), row.left_out) << row.what;
     if (row.left_out) {
       EXPECT_GT(without, 500) << row.what;
-    else
+    } else {
       EXPECT_LT(without, 60) << row.what << ": tried out, no more";
     }
     if (!row.asked || !row.any) {

@@ -27,8 +27,10 @@ struct Reading {
 struct Sample {
   double seconds = 0;       // when, on a clock that only goes forward
   Reading temperature_c{};  // of the hottest processor zone
-  Reading trip_c{};         // where the first of them makes the system slow down or end
-  Reading joules{};         // of all processor packages since these sensors were opened
+  Reading
+      headroom{};    // how near the system is to throttling: 1 is where it does so badly; only where somebody tells it
+  Reading trip_c{};  // where the first of them makes the system slow down or end
+  Reading joules{};  // of all processor packages since these sensors were opened
   Reading battery_percent{};
   Reading battery_watts{};  // that it gives; 0 while it is charged
   bool on_battery = false;
