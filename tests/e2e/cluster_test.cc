@@ -24,11 +24,14 @@ std::string between(const std::string& text, const std::string& before, const st
 class ClusterTest : public testing::Test {
  protected:
   ClusterTest() {
-    const auto model = test::real_model();
-    EXPECT_TRUE(model) << "the tiny model is not there; ./dev test fetches it";
-    if (model) model_ = model->string();
     const auto made = test::run_program({HEARTH_PROGRAM, "cluster", "init", "--name", "owner"}, at("owner"));
     EXPECT_EQ(made.exit_code, 0) << made.err;
+  }
+
+  void SetUp() override {
+    const auto model = test::real_model();
+    ASSERT_TRUE(model) << "the tiny model is not there; ./dev test fetches it";
+    model_ = model->string();
   }
 
   // Each machine has its own folder.
