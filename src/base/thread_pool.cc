@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -89,20 +90,21 @@ void ThreadPool::use(int n) {
 }
 
 void ThreadPool::stay_on(std::span<const int> cpus) {
+  const auto counts = [](int cpu) { return cpu >= 0 && cpu < CPU_SETSIZE; };
+  if (std::ranges::none_of(cpus, counts)) return;
   const std::scoped_lock lock(cpus_mutex_);
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (const int cpu : cpus)
-    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
-  if (CPU_COUNT(&set) == 0) return;
-  cpus_ = set;
+  cpus_.clear();
+  std::ranges::copy_if(cpus, std::back_inserter(cpus_), counts);
   cpus_version_.fetch_add(1, std::memory_order_release);
 }
 
 bool ThreadPool::keep_caller() const {
   if (cpus_version_.load(std::memory_order_acquire) == 0) return false;
+  cpu_set_t set;
+  CPU_ZERO(&set);
   const std::scoped_lock lock(cpus_mutex_);
-  (void)::sched_setaffinity(0, sizeof cpus_, &cpus_);
+  for (const int cpu : cpus_) CPU_SET(cpu, &set);
+  (void)::sched_setaffinity(0, sizeof set, &set);
   return true;
 }
 

@@ -1,8 +1,6 @@
 // A fixed set of worker threads that share loops with the calling thread.
 #pragma once
 
-#include <sched.h>
-
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -70,7 +68,7 @@ class ThreadPool {
   std::atomic<int> used_;  // threads that take part
   std::atomic<bool> stop_{false};
   mutable std::mutex cpus_mutex_;
-  cpu_set_t cpus_{};  // to stay on, if cpus_version_ is not 0
+  std::vector<int> cpus_;  // to stay on, if cpus_version_ is not 0
   std::atomic<int> cpus_version_{0};
   alignas(64) std::atomic<uint32_t> unfinished_{0};  // pieces
   std::vector<std::jthread> workers_;                // last: they use all of the above
