@@ -60,7 +60,8 @@ Result<ExitFile> parse(const Checkpoint& file, const Decoder& decoder) {
                .precision = text("exits.precision"),
                .kv_type = text("exits.kv_type"),
                .maps = {},
-               .bounds = TRY(bounds_of(file.metadata()))};
+               .bounds = {}};
+  out.bounds = TRY(bounds_of(file.metadata()));
   const auto d = static_cast<uint64_t>(decoder.config().d_model);
   const auto tops = TRY(file.metadata().require<std::vector<float>>("exits.same_top"));
   for (const int32_t layers : TRY(file.metadata().require<std::vector<int32_t>>("exits.layers"))) {
@@ -69,12 +70,12 @@ Result<ExitFile> parse(const Checkpoint& file, const Decoder& decoder) {
       return fail(Code::kMalformed, "an exit after {} of {} layers", layers, decoder.config().n_layers());
     if (out.maps.size() >= tops.size())
       return fail(Code::kMalformed, "{} exits or more have {} shares", tops.size() + 1, tops.size());
-    const float same_top = tops[out.maps.size()];
-    out.maps.push_back({.layers = layers,
-                        .change = TRY(floats_of(file, tensor_name(layers, "change"), d, d)),
-                        .bias = TRY(floats_of(file, tensor_name(layers, "bias"), d, 1)),
-                        .doubt = TRY(floats_of(file, tensor_name(layers, "doubt"), d + 1, 1)),
-                        .same_top = same_top});
+    // Apart: gcc 12 does not destroy the members of a list that TRY leaves halfway.
+    ExitMap map{.layers = layers, .change = {}, .bias = {}, .doubt = {}, .same_top = tops[out.maps.size()]};
+    map.change = TRY(floats_of(file, tensor_name(layers, "change"), d, d));
+    map.bias = TRY(floats_of(file, tensor_name(layers, "bias"), d, 1));
+    map.doubt = TRY(floats_of(file, tensor_name(layers, "doubt"), d + 1, 1));
+    out.maps.push_back(std::move(map));
   }
   for (const ExitBound& bound : out.bounds)
     if (std::ranges::find(out.maps, bound.layers, &ExitMap::layers) == out.maps.end())
