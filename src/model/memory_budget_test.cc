@@ -10,13 +10,15 @@ namespace {
 // Ten layers of 100 bytes in two matrices and 100 of others; a position is 4, 2 or 1 bytes.
 MemoryNeeds needs() {
   static const std::vector<std::vector<uint64_t>> kLayers(10, {60, 40});
-  return {.program_bytes = 100,
-          .weight_bytes = 1100,
-          .weights = [](uint64_t bytes_max) { return plan_stream({.layers = kLayers, .others = 100, .experts = {}}, bytes_max); },
-          .kv_bytes =
-              [](KvType type, int context) {
-                return static_cast<uint64_t>(context * (type == KvType::kF16 ? 4 : type == KvType::kI8 ? 2 : 1));
-              }};
+  return {
+      .program_bytes = 100,
+      .weight_bytes = 1100,
+      .weights =
+          [](uint64_t bytes_max) { return plan_stream({.layers = kLayers, .others = 100, .experts = {}}, bytes_max); },
+      .kv_bytes =
+          [](KvType type, int context) {
+            return static_cast<uint64_t>(context * (type == KvType::kF16 ? 4 : type == KvType::kI8 ? 2 : 1));
+          }};
 }
 const std::vector<KvType> kTypes{KvType::kF16, KvType::kI8};
 

@@ -105,7 +105,8 @@ struct Run {
 
 // Of twelve tokens of two sequences that begin alike.
 std::vector<float> logits(Decoder& decoder, Backend& backend, const Run& run = {}) {
-  const auto store = SequenceStore::create(backend, decoder.config(), {.positions_max = 64, .sequences_max = 2}).value();
+  const auto store =
+      SequenceStore::create(backend, decoder.config(), {.positions_max = 64, .sequences_max = 2}).value();
   const std::array ids{store->open().value(), store->open().value()};
   for (const SequenceId id : ids) EXPECT_TRUE(store->reserve(id, 12));
   std::vector<std::vector<float>> all(2);
@@ -269,7 +270,6 @@ TEST_F(Packs, OfNestedExpertsAreTheSameAtEightBitsAndFour) {
 
 // Rather a clear end than an answer from weights that are not there.
 TEST_F(Packs, ThatCanNoLongerBeReadEndTheProgram) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
   ASSERT_EQ(message(write_pack(open_checkpoint(kGoldenFolder / "qwen3-moe").value(), path_, 1)), "");
   const auto use = [&] {
     const Checkpoint pack = open_checkpoint(path_).value();

@@ -123,9 +123,7 @@ void HeatModel::add(double seconds, double temperature_c, double load) {
   offset_c_ += std::min(1.0, passed / kOffsetSeconds) * (temperature_c - now_.die - offset_c_);
 }
 
-double HeatModel::predict(double load, double seconds) const {
-  return simulated_c(load, seconds) + offset_c_;
-}
+double HeatModel::predict(double load, double seconds) const { return simulated_c(load, seconds) + offset_c_; }
 
 double HeatModel::simulated_c(double load, double seconds) const {
   Nodes nodes = now_;
