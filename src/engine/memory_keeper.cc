@@ -13,6 +13,7 @@ namespace {
 // An excess is believed when those who had to give way have had so long to do it.
 constexpr double kPatienceSeconds = 1;
 constexpr uint64_t kMargin = 4 << 20;
+constexpr uint64_t kExcessPart = 16;  // no more: a long step keeps what it has for as long as it takes
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -76,7 +77,7 @@ void MemoryKeeper::look() {
     trim_memory();
     resident = resident_bytes();
     if (resident > bound && now() - told_at_ > kPatienceSeconds)
-      excess_ = std::min(bound / 2, excess_ + resident - bound + kMargin);
+      excess_ = std::min(bound / kExcessPart, excess_ + resident - bound + kMargin);
   }
   const uint64_t tell = bound - std::min(bound, excess_);
   if (tell == told_) return;

@@ -15,7 +15,7 @@
 namespace hearth {
 
 // Room for what nobody plans: scratch of steps, stacks of threads, what requests hold while they run.
-inline constexpr uint64_t kWorkBytes = 40 << 20;
+inline constexpr uint64_t kWorkBytes = 48 << 20;
 
 // What has to be in memory at once.
 struct MemoryNeeds {
