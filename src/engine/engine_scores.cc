@@ -43,6 +43,7 @@ class Engine::ScoreBatch {
   void run(SequenceId kept = -1) {
     if (!next_.empty() && !lost_) {
       engine_.adapters_.assign(engine_.rows_.size(), active_.request.adapter.get());
+      engine_.exits_.clear();  // those of the step's own sequences
       if (!engine_.run_rows()) return forget();
       for (size_t i = 0; i < sequences_.size(); ++i) store_.advance(sequences_[i], engine_.rows_[i].count);
       add_scores();
