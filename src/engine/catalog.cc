@@ -262,13 +262,11 @@ void Catalog::share(std::unique_lock<std::mutex>& lock) {
     wanted += slot.loading ? slot.bytes : slot.model->memory_bytes;
     if (slot.idle() && slot.keep_alive != kForever) idle.push_back({i, slot.model->memory_bytes, false, slot.last_use});
   }
-  std::ranges::sort(idle, {}, &IdleModel::last_use);
   std::vector<std::shared_ptr<Slot>> doomed;
-  for (const IdleModel& model : idle) {
-    if (wanted <= most) break;
-    doomed.push_back(shared_->slots[model.index]);
-    wanted -= model.bytes;
-  }
+  const std::vector<size_t> enough = choose_evicted(idle, wanted - most);
+  for (const IdleModel& model : idle)  // all, where that is not enough
+    if (wanted > most && (enough.empty() || std::ranges::find(enough, model.index) != enough.end()))
+      doomed.push_back(shared_->slots[model.index]);
   if (!doomed.empty()) shared_->put_out(lock, std::move(doomed));
   std::vector<Slot*> loaded;
   std::vector<int64_t> sizes;

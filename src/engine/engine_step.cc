@@ -79,13 +79,9 @@ bool Engine::run_rows() {
 // Tokens are the truth: sequences begin again with nothing, and what was only kept is gone.
 void Engine::start_over() {
   while (release_kept(0, false)) continue;
-  for (const auto* list : {&active_, &parked_})
-    for (const auto& active : *list)
-      if (active->sequence >= 0) store_->release(active->sequence);
+  for (const auto& active : active_) store_->release(active->sequence);
   ops_.clear();
-  for (const auto* list : {&active_, &parked_})
-    for (const auto& active : *list)
-      if (active->sequence >= 0) active->sequence = store_->open().value();
+  for (const auto& active : active_) active->sequence = store_->open().value();
 }
 
 // The rows of the next step, and whose they are.

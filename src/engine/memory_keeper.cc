@@ -89,7 +89,7 @@ void MemoryKeeper::look() {
 
 uint64_t MemoryKeeper::bound() const {
   const std::scoped_lock lock(mutex_);
-  return bound_;
+  return bound_ == UINT64_MAX ? 0 : bound_;
 }
 
 boost::json::object MemoryKeeper::state() const {

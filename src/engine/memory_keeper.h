@@ -40,7 +40,7 @@ class MemoryKeeper {
   Result<void> set_limit(uint64_t bytes);
   // Bound, what is resident, and what gave way, for people and programs.
   [[nodiscard]] boost::json::object state() const;
-  [[nodiscard]] uint64_t bound() const;
+  [[nodiscard]] uint64_t bound() const;  // 0: none
   void write_metrics(Exposition& out) const;
 
  private:
