@@ -115,6 +115,22 @@ TEST_F(EngineExit, AnAnswerDependsOnNothingElse) {
     }
 }
 
+TEST_F(EngineExit, CandidatesAreScoredByTheWholeModelBesideThoseThatLeave) {
+  Request scored = request(-1);
+  scored.candidates = {{1, 2, 3, 4}, {5, 6, 7}};
+  const auto scores = [&](Engine& engine) {
+    const auto stream = engine.submit(scored).value();
+    for (;;)
+      if (const Piece piece = stream->next(); piece.done) return piece.scores;
+  };
+  const auto expected = scores(*Engine::create(model(4), {}).value());
+  const auto engine = Engine::create(model(4), {.parallel = 4, .exits = exits(0.3f)}).value();
+  std::vector<std::unique_ptr<Stream>> leaving;
+  for (uint64_t seed = 1; seed < 4; ++seed) leaving.push_back(engine->submit(request(0.05, seed)).value());
+  (void)leaving.front()->next();
+  EXPECT_EQ(scores(*engine), expected);
+}
+
 TEST_F(EngineExit, WhatIsNotWorthItIsRefused) {
   const auto engine = Engine::create(model(2), {.exits = exits(0)}).value();
   const Error tight = engine->submit(request(0.02)).error();
