@@ -150,10 +150,12 @@ void Engine::park(std::vector<std::unique_ptr<Active>>::iterator place) {
   ++stats_.preemptions;
 }
 
-// Pages that those that run have.
+// Pages that those that run have, or will have when their prompts have run: else one that waits for room would find another in it.
 int Engine::active_pages() const {
   int pages = 0;
-  for (const auto& active : active_) pages += store_->pages(active->sequence);
+  for (const auto& active : active_)
+    pages +=
+        std::max(store_->pages(active->sequence), SequenceStore::pages_for(static_cast<int>(active->tokens.size())));
   return pages;
 }
 

@@ -174,6 +174,26 @@ TEST(EngineSwap, ParkedRequestsGoOnFromDiskOrFromTheirTokens) {
   }
 }
 
+// A long prompt that comes first, and one whose state is there already and takes the pages that the first needs. The first has all rows of
+// a step, but no room: if who makes room came back at once, nothing would run ever again.
+TEST(EngineSwap, WhoWaitsForRoomIsNotKeptFromItByWhoMadeIt) {
+  constexpr int kPages = 12, kChunk = 4 * kKvPagePositions;
+  std::vector<Token> long_prompt;
+  for (int i = 0; i < kContext - kTokens; ++i) long_prompt.push_back((i * i + 3) % 60);
+  const auto plain = Engine::create(load_random_model(), {.parallel = 1}).value();
+  const auto engine =
+      Engine::create(load_random_model(), {.parallel = 2, .prefill_max = kChunk, .kv_pages_max = kPages}).value();
+  const auto ask = [](Engine& of, std::vector<Token> prompt) {
+    return of.submit(request(std::move(prompt), kTokens)).value();
+  };
+  const auto kept = read(*ask(*plain, beginning(0))), other = read(*ask(*plain, long_prompt));
+  const auto before = engine->submit(request(beginning(0), 90)).value();  // the others come while there is no room
+  const auto first = ask(*engine, long_prompt), second = ask(*engine, beginning(0));
+  EXPECT_EQ(read(*before).size(), 90u);
+  EXPECT_EQ(read(*first), other);
+  EXPECT_EQ(read(*second), kept);
+}
+
 TEST(EngineSwap, TheBoundCanBeLoweredAndRaisedAtAnyTime) {
   const auto expected = undisturbed(kConversations);
   const TestFolder folder;
