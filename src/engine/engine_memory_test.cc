@@ -89,17 +89,21 @@ TEST_F(EngineMemoryTest, AnAnswerIsTheSameWhileMemoryComesAndGoes) {
   const auto model = engine({.parallel = 3});
   const uint64_t all = all_bytes(*model), least = least_bytes(*model);
   ASSERT_LT(least, all);
-  std::vector<std::unique_ptr<Stream>> streams;
-  for (size_t i = 0; i < texts.size(); ++i) streams.push_back(model->submit(request(*model, texts[i], 100, i)).value());
+  // The engine does not wait for its readers: what is asked again may be in force only when all have been answered.
   uint64_t streamed = 0;
   int n = 0;
-  for (size_t i = 0; i < texts.size(); ++i) {
-    const Answer answer = read(*streams[i], [&] {
-      if (++n % 5 == 0) model->set_memory(n % 2 == 0 ? all : least + static_cast<uint64_t>(n) * 64);
-      streamed = std::max(streamed, model->stats().streamed_bytes);
-    });
-    EXPECT_EQ(answer.tokens, expected[i]) << texts[i];
-    EXPECT_EQ(answer.finish, Finish::kLength);
+  for (int round = 0; streamed == 0 && round < 1000; ++round) {
+    std::vector<std::unique_ptr<Stream>> streams;
+    for (size_t i = 0; i < texts.size(); ++i)
+      streams.push_back(model->submit(request(*model, texts[i], 100, i)).value());
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const Answer answer = read(*streams[i], [&] {
+        if (++n % 5 == 0) model->set_memory(n % 2 == 0 ? all : least + static_cast<uint64_t>(n % 200) * 64);
+        streamed = std::max(streamed, model->stats().streamed_bytes);
+      });
+      EXPECT_EQ(answer.tokens, expected[i]) << texts[i];
+      EXPECT_EQ(answer.finish, Finish::kLength);
+    }
   }
   EXPECT_GT(streamed, 0u) << "some of it has to have been read from disk";
   EXPECT_EQ(model->stats().memory_problem, "");
