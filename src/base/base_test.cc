@@ -16,6 +16,7 @@
 #include "base/mapped_file.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "base/topology.h"
 #include "support/test_folder.h"
 
 namespace hearth {
@@ -142,12 +143,8 @@ TEST(ThreadPool, FewerThreadsDoAllOfALoop) {
 }
 
 TEST(ThreadPool, WorkersAndTheCallerStayOnTheCoresTheyAreGiven) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  ASSERT_EQ(::sched_getaffinity(0, sizeof allowed, &allowed), 0);
-  std::vector<int> cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
+  const std::vector<int> cpus = allowed_cpus();
+  ASSERT_FALSE(cpus.empty());
   ThreadPool pool(2);
   EXPECT_FALSE(pool.keep_caller()) << "nobody has said where";
   pool.stay_on(std::vector<int>{-1, CPU_SETSIZE});

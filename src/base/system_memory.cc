@@ -1,10 +1,9 @@
 #include "base/system_memory.h"
 
 #include <algorithm>
-#include <fstream>
 #include <string>
 
-#include "base/function_ref.h"
+#include "base/control_group.h"
 #include "base/system_file.h"
 
 namespace hearth {
@@ -13,26 +12,11 @@ namespace {
 
 constexpr uint64_t kUnlimited = 1ull << 60;  // control groups write "no limit" as some number near 2^63
 
-// A group is limited by itself and by every group above it. In a container the path may not exist: then the root
-// counts.
-void tighten(std::optional<uint64_t>& limit, const fs::path& mount, std::string group, const char* file) {
-  for (;;) {
-    const auto value = number_in(first_line(fs::path(mount.string() + group) / file));  // "max" has no digits
+void tighten(std::optional<uint64_t>& limit, const fs::path& mount, const std::string& group, const char* file) {
+  each_group_above(mount, group, [&](const fs::path& folder) {
+    const auto value = number_in(first_line(folder / file));  // "max" has no digits
     if (value && *value < kUnlimited) limit = std::min(limit.value_or(kUnlimited), *value);
-    const size_t slash = group.rfind('/');
-    if (slash == std::string::npos) return;
-    group.resize(slash);
-  }
-}
-
-// Calls f(controllers, group) for each hierarchy: "4:memory:/path" (v1), "0::/path" (v2, no controllers).
-void each_group(const fs::path& root, FunctionRef<void(const std::string&, const std::string&)> f) {
-  std::ifstream file(root / "proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    const size_t first = line.find(':');
-    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second != std::string::npos) f(line.substr(first + 1, second - first - 1), line.substr(second + 1));
-  }
+  });
 }
 
 // "some avg10=0.00 avg60=0.00 avg300=0.00 total=50641206", in microseconds.
@@ -49,7 +33,7 @@ std::optional<double> stalled_seconds(const fs::path& file) {
 
 std::optional<uint64_t> memory_group_limit(const fs::path& root) {
   std::optional<uint64_t> limit;
-  each_group(root, [&](const std::string& controllers, const std::string& group) {
+  each_control_group(root, [&](const std::string& controllers, const std::string& group) {
     if (controllers.empty()) {
       tighten(limit, root / "sys/fs/cgroup", group, "memory.max");
       tighten(limit, root / "sys/fs/cgroup", group, "memory.high");
@@ -61,7 +45,7 @@ std::optional<uint64_t> memory_group_limit(const fs::path& root) {
 
 std::optional<double> memory_stalled_seconds(const fs::path& root) {
   std::optional<double> seconds;
-  each_group(root, [&](const std::string& controllers, const std::string& group) {
+  each_control_group(root, [&](const std::string& controllers, const std::string& group) {
     if (controllers.empty())
       seconds = stalled_seconds(fs::path((root / "sys/fs/cgroup").string() + group) / "memory.pressure");
   });

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "support/test_folder.h"
 
 namespace hearth {
@@ -12,10 +10,7 @@ namespace fs = std::filesystem;
 
 class SystemMemoryTest : public testing::Test {
  protected:
-  void write(const std::string& path, const std::string& text) const {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
+  void write(const std::string& path, const std::string& text) const { folder_.write(path, text); }
   TestFolder folder_;
   fs::path root_ = folder_.path();
 };

@@ -54,7 +54,7 @@ void wait_until(Done done, Sleep sleep, int64_t& spin_ns) {
 }
 
 // The hardware threads the calling thread may run on.
-cpu_set_t allowed_cpus() {
+cpu_set_t allowed_set() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   (void)::sched_getaffinity(0, sizeof allowed, &allowed);
@@ -110,7 +110,7 @@ bool ThreadPool::keep_caller() const {
 
 void ThreadPool::work(int thread, const FastCores& cores) {
   keep_on(cores, n_threads_);
-  cpu_set_t allowed = allowed_cpus();
+  cpu_set_t allowed = allowed_set();
   int version = 0;
   uint32_t seen = 0;
   int64_t spin_ns = kSpinMaxNs;
@@ -124,7 +124,7 @@ void ThreadPool::work(int thread, const FastCores& cores) {
     if (const int newest = cpus_version_.load(std::memory_order_acquire); newest != version) {
       version = newest;
       keep_caller();
-      allowed = allowed_cpus();
+      allowed = allowed_set();
     }
     // When the other cores are busy, the system wakes a thread where its waker runs, which here goes on running.
     const int caller = caller_cpu_.load(std::memory_order_relaxed);

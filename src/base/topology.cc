@@ -9,6 +9,8 @@
 #include <fstream>
 #include <memory>
 
+#include "base/control_group.h"
+
 namespace hearth {
 namespace {
 
@@ -89,25 +91,26 @@ std::optional<double> quota_of(const std::filesystem::path& group) {
 
 }  // namespace
 
-// A group is limited by itself and all above it. In a container its path may not exist: then the mount is the group.
+std::vector<int> allowed_cpus() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  (void)::sched_getaffinity(0, sizeof allowed, &allowed);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
+  return cpus;
+}
+
 std::optional<double> processor_quota(const std::filesystem::path& root) {
   std::optional<double> least;
-  std::ifstream groups(root / "proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {  // "4:cpu,cpuacct:/path" (version 1), "0::/path"
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    std::string mount = "sys/fs/cgroup";
-    if (controllers.find(",cpu,") != std::string::npos)
-      mount += "/cpu";
-    else if (controllers != ",,")
-      continue;
-    for (std::string group = line.substr(second + 1);; group.resize(group.rfind('/'))) {
-      if (const auto quota = quota_of((root / mount).string() + group))
-        least = std::min(least.value_or(*quota), *quota);
-      if (group.rfind('/') == std::string::npos) break;
-    }
-  }
+  each_control_group(root, [&](const std::string& controllers, const std::string& group) {
+    const bool of_cpu = ("," + controllers + ",").contains(",cpu,");
+    if (!of_cpu && !controllers.empty()) return;
+    each_group_above(root / (of_cpu ? "sys/fs/cgroup/cpu" : "sys/fs/cgroup"), group,
+                     [&](const std::filesystem::path& folder) {
+                       if (const auto quota = quota_of(folder)) least = std::min(least.value_or(*quota), *quota);
+                     });
+  });
   return least;
 }
 

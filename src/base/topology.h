@@ -28,6 +28,9 @@ FastCores fast_cores();
 // Of a machine described by hwloc's XML (lstopo machine.xml), all of which may be used.
 Result<FastCores> fast_cores_of(std::string_view xml);
 
+// The hardware threads the calling thread may run on, as the system numbers them; empty if it does not tell.
+std::vector<int> allowed_cpus();
+
 // Processors' worth of time the control groups of this process grant, below `root` (a fixture in tests); none: unlimited.
 std::optional<double> processor_quota(const std::filesystem::path& root = "/");
 

@@ -66,10 +66,7 @@ TEST(FastCores, ControlGroupsGrantTime) {
   namespace fs = std::filesystem;
   const TestFolder folder;
   const fs::path& root = folder.path();
-  auto write = [&](const char* name, const char* text) {
-    fs::create_directories((root / name).parent_path());
-    std::ofstream(root / name) << text;
-  };
+  auto write = [&](const char* name, const char* text) { folder.write(name, text); };
   EXPECT_FALSE(processor_quota(root).has_value());
   write("proc/self/cgroup", "0::/box/inner\n");
   write("sys/fs/cgroup/box/inner/cpu.max", "max 100000\n");

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <fstream>
 
 #include "cli/machine.h"
 #include "cli/output.h"
@@ -16,10 +15,7 @@ namespace fs = std::filesystem;
 
 class MachineTest : public testing::Test {
  protected:
-  void write(const std::string& path, const std::string& text) const {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
+  void write(const std::string& path, const std::string& text) const { folder_.write(path, text); }
   TestFolder folder_;
   fs::path root_ = folder_.path();
 };

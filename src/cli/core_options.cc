@@ -1,27 +1,16 @@
 #include "cli/core_options.h"
 
-#include <sched.h>
-
 #include <chrono>
 #include <mutex>
 #include <thread>
 
+#include "base/topology.h"
 #include "cli/settings.h"
 #include "model/sequence.h"
 #include "power/core_probe.h"
 
 namespace hearth::cli {
 namespace {
-
-std::vector<int> allowed_cpus() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  (void)::sched_getaffinity(0, sizeof allowed, &allowed);
-  std::vector<int> cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
-  return cpus;
-}
 
 // Steps of a token for a sequence of its own, for so many seconds: how many.
 Result<int> generate(const Model& model, SequenceStore& store, int positions, double seconds) {

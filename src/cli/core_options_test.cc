@@ -2,26 +2,16 @@
 #include "cli/core_options.h"
 
 #include <gtest/gtest.h>
-#include <sched.h>
 
 #include <boost/json/serialize.hpp>
 
+#include "base/topology.h"
 #include "engine/engine.h"
 #include "model/golden_models.h"
 #include "support/fake_system.h"
 
 namespace hearth::cli {
 namespace {
-
-std::vector<int> allowed_cpus() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  (void)::sched_getaffinity(0, sizeof allowed, &allowed);
-  std::vector<int> cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
-  return cpus;
-}
 
 // The first of the cores that there are is a slow one, the others are fast.
 void make_kinds(const test::FakeSystem& system) {

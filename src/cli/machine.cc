@@ -1,7 +1,5 @@
 #include "cli/machine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
 #include <fstream>
@@ -51,12 +49,6 @@ std::string chosen(const std::string& line) {
   return begin == std::string::npos || end == std::string::npos ? "" : line.substr(begin + 1, end - begin - 1);
 }
 
-int allowed_threads() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-}
-
 }  // namespace
 
 Machine probe_machine(const fs::path& root) {
@@ -67,7 +59,7 @@ Machine probe_machine(const fs::path& root) {
   const FastCores fast = fast_cores();
   machine.cores = fast.all;
   machine.compute_cores = fast.text;
-  machine.threads = allowed_threads();
+  machine.threads = std::max(1, static_cast<int>(allowed_cpus().size()));
   machine.caches = caches(root / "sys/devices/system/cpu/cpu0/cache");
   machine.memory_bytes = number_in(field(meminfo, "MemTotal")).value_or(0) * 1024;
   machine.memory_available_bytes = number_in(field(meminfo, "MemAvailable")).value_or(0) * 1024;

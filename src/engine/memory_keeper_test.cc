@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <thread>
 
 #include "base/process_memory.h"
@@ -18,10 +17,8 @@ using namespace std::chrono_literals;
 class MemoryKeeperTest : public testing::Test {
  protected:
   void group_limit(uint64_t bytes) const {
-    fs::create_directories(root_ / "proc/self");
-    fs::create_directories(root_ / "sys/fs/cgroup");
-    std::ofstream(root_ / "proc/self/cgroup") << "0::/\n";
-    std::ofstream(root_ / "sys/fs/cgroup/memory.max") << bytes << "\n";
+    folder_.write("root/proc/self/cgroup", "0::/\n");
+    folder_.write("root/sys/fs/cgroup/memory.max", std::to_string(bytes));
   }
   std::unique_ptr<Catalog> catalog() const {
     const fs::path families = HEARTH_TEST_DATA "/families";

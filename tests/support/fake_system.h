@@ -28,7 +28,6 @@ class FakeSystem {
     if (const auto [place, fresh] = written_.try_emplace(path, text);
         !fresh && std::exchange(place->second, text) == text)
       return;
-    std::filesystem::create_directories((root() / path).parent_path());
     folder_.write(path, text);
   }
   void zone(int number, std::string_view type, std::string_view temperature, std::string_view trip = "",

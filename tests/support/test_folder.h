@@ -25,7 +25,9 @@ class TestFolder {
     std::filesystem::remove_all(path_, error);
   }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  // Folders on the way to it are made.
   void write(std::string_view name, std::string_view content) const {
+    std::filesystem::create_directories((path_ / name).parent_path());
     std::ofstream(path_ / name, std::ios::binary | std::ios::trunc) << content;
   }
 
