@@ -46,6 +46,13 @@ void declare_power_options(CLI::App& app, PowerOptions& options) {
       ->check(CLI::Range(0.01, 100.0));
 }
 
+void declare_fallback_option(CLI::App& app, PowerOptions& options) {
+  app.add_option(
+      "--power-fallback", options.fallback,
+      "A smaller model that answers instead while heat, battery or joules leave too little for the one asked "
+      "for; the reply names it");
+}
+
 void declare_cores_option(CLI::App& app, PowerOptions& options) {
   app.add_option(
          "--cores", options.cores,
@@ -62,6 +69,7 @@ Result<std::shared_ptr<power::Governor>> start_governor(const PowerOptions& opti
   governor.policy.share = TRY(parse_share(options.share));
   governor.policy.n_threads = n_threads > 0 ? n_threads : TRY(thread_count_from_environment());
   governor.policy.may_lower_bits = may_lower_bits;
+  governor.policy.has_smaller_model = !options.fallback.empty();
   if (options.max_temp_c > 0) governor.policy.max_temp_c = options.max_temp_c;
   if (options.battery_floor >= 0) governor.policy.battery_floor = options.battery_floor;
   if (options.joules_per_token > 0) governor.policy.joules_per_token = options.joules_per_token;

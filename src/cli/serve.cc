@@ -135,10 +135,13 @@ Result<void> run(ServeOptions& options) {
   options.catalog.model.settle_cores = cores.settle(governor);
   options.catalog.engine.pacer = make_pacer(governor);
   options.server.power_state = [governor] { return governor->state(); };
+  options.server.smaller_model = options.power.fallback;
+  options.server.wants_smaller_model = [governor] { return governor->wants_smaller_model(); };
   options.server.power_metrics = [governor](Exposition& out) { governor->write_metrics(out); };
   std::vector<std::string> names;
   std::unique_ptr<Catalog> catalog = TRY(make_catalog(options.catalog, names));
   if (!names.empty()) options.server.default_model = names.front();
+  if (!options.power.fallback.empty()) TRY(catalog->library().find(options.power.fallback));
   for (const std::string& name : names) TRY(catalog->acquire(name, kForever));
   std::unique_ptr<BatchJournal> journal = TRY(open_journal());
   const std::unique_ptr<serve::Server> server =
@@ -192,6 +195,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   declare_chain_options(app, options->catalog.model);
   declare_power_options(app, options->power);
   declare_cores_option(app, options->power);
+  declare_fallback_option(app, options->power);
   app.add_option("--parallel", options->catalog.engine.parallel, "Sequences computed at once, per model")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));

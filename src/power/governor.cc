@@ -111,6 +111,11 @@ Reading Governor::headroom(double now) const {
   return {.problem = fmt::format("told last {:.0f} s ago", now - headroom_at_)};
 }
 
+bool Governor::wants_smaller_model() const {
+  const std::scoped_lock lock(mutex_);
+  return policy_.settings().smaller_model;
+}
+
 Result<void> Governor::admit() const {
   const std::scoped_lock lock(mutex_);
   if (policy_.settings().refuse.empty()) return {};
@@ -170,6 +175,7 @@ json::object Governor::state() const {
             {"runs", running(settings.classes)},
             {"threads", settings.threads > 0 ? settings.threads : options.n_threads},
             {"bits", settings.bits},
+            {"smaller_model", settings.smaller_model},
             {"prefill_max", settings.prefill_max},
             {"drafts_max", settings.drafts_max},
             {"reason", settings.reason},

@@ -54,6 +54,8 @@ class Governor {
 
   // Whether new work may come in: kBusy with the reason.
   Result<void> admit() const;
+  // Whether a smaller model should answer what comes in, of those who have one (PolicyOptions::has_smaller_model).
+  bool wants_smaller_model() const;
   // After each step of an engine, which read and generated so many tokens, and ran so many guesses. What holds now, and how long to pause.
   struct Pace {
     double pause_seconds = 0, share = 1;

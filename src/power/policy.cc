@@ -42,9 +42,10 @@ constexpr double kDeferPercent = 4, kHysteresisPercent = 2, kDeferShare = 0.5;
 // a second. Without others that use some of a core it is our own threads that wait for each other.
 constexpr double kCrowded = 25, kQuiet = 10, kOthersCores = 0.2, kYield = 0.05, kTakeBack = 0.02;
 
-constexpr double kBitsShare = 0.5, kBitsBackShare = 0.9, kBitsSeconds = 30;
+// Where heat leaves less than this for so long, quality goes a step down, and up again above the other.
+constexpr double kWorseShare = 0.5, kBetterShare = 0.9, kWorseSeconds = 30;
 
-constexpr int kRungs = 3;  // of the rule of joules per token: half the threads, one thread, 4 bits
+constexpr int kRungs = 2;  // of the rule of joules per token: half the threads, one thread; then what costs quality
 constexpr double kRungSeconds = 15, kRungTokens = 30, kRungDownSeconds = 300;
 
 }  // namespace
@@ -159,16 +160,16 @@ Policy::Rule Policy::heat_rule(const Sample& sample, double other_load) {
             .reason = "too hot: " + why,
             .refuse = fmt::format("this machine is too hot ({}); try again in some minutes", why)};
   }
-  // Where not even half is left, fewer bits give some of it back.
-  if (const bool fewer = heat_bits_ < 8;
-      options_.may_lower_bits && (fewer ? heat_share_ > kBitsBackShare : heat_share_ < kBitsShare)) {
-    if (sample.seconds - bits_at_ >= kBitsSeconds) heat_bits_ = fewer ? 8 : 4, bits_at_ = sample.seconds;
+  // Where not even half is left, fewer bits or a smaller model give some of it back.
+  const bool worse = heat_share_ < kWorseShare && heat_worse_ < worse_max();
+  if (worse || (heat_share_ > kBetterShare && heat_worse_ > 0)) {
+    if (sample.seconds - worse_at_ >= kWorseSeconds) heat_worse_ += worse ? 1 : -1, worse_at_ = sample.seconds;
   } else {
-    bits_at_ = sample.seconds;
+    worse_at_ = sample.seconds;
   }
   if (heat_share_ >= 1) return {};
   return {.share = heat_share_,
-          .bits = heat_bits_,
+          .worse = heat_worse_,
           .kind = "heat",
           .reason = fmt::format("{:.1f} C now, at full load {:.1f} in {:.0f} s, the limit is {:.1f}", now,
                                 heat_.predict(1 + std::max(0.0, other_load), kHorizon), kHorizon, limit)};
@@ -247,7 +248,7 @@ Policy::Rule Policy::battery_rule(const Sample& sample) {
   const std::string why = fmt::format("battery at {:.0f} %{}, the floor is {:.0f} %", percent_,
                                       sample.battery_percent.there() ? "" : " (estimated: it tells no more)", *floor_);
   Rule rule{.classes = battery_classes_, .kind = "battery", .reason = why};
-  if (percent_ <= defer_at + kHysteresisPercent) rule.share = kDeferShare;
+  if (percent_ <= defer_at + kHysteresisPercent) rule.share = kDeferShare, rule.worse = worse_max();
   if (battery_classes_ > kNothing) return rule;
   rule.kind = "battery floor";
   rule.share = kLeast;
@@ -264,7 +265,7 @@ Policy::Rule Policy::energy_rule(const Sample& sample, const Work& work) {
     if (options_.joules_per_token && lasted >= kRungSeconds) {
       const bool over = joules_per_token_ > *options_.joules_per_token * 1.05;
       const bool easy = joules_per_token_ < *options_.joules_per_token * 0.7 && lasted >= kRungDownSeconds;
-      const int rung = std::clamp(rung_ + (over ? 1 : easy ? -1 : 0), 0, options_.may_lower_bits ? kRungs : kRungs - 1);
+      const int rung = std::clamp(rung_ + (over ? 1 : easy ? -1 : 0), 0, kRungs + worse_max());
       if (rung != rung_) rung_ = rung, rung_at_ = sample.seconds;
     }
     tokens_ = joules_ = 0;
@@ -272,7 +273,7 @@ Policy::Rule Policy::energy_rule(const Sample& sample, const Work& work) {
   if (!options_.joules_per_token || rung_ == 0) return {};
   const int threads = rung_ == 1 ? std::max(1, options_.n_threads / 2) : 1;
   return {.threads = threads,
-          .bits = rung_ == kRungs ? 4 : 8,
+          .worse = std::max(0, rung_ - kRungs),
           .kind = "energy",
           .reason = fmt::format("{:.3g} J a token, {:.3g} asked for: {} of {} threads", joules_per_token_,
                                 *options_.joules_per_token, threads, options_.n_threads)};
@@ -281,7 +282,8 @@ Policy::Rule Policy::energy_rule(const Sample& sample, const Work& work) {
 void Policy::tell(const Sample& sample, const Settings& next, bool grave) {
   std::string text = "nothing limits";
   if (!next.reason.empty())
-    text = fmt::format("{:.0f} % of the processor{}{}{}{}: {}", 100 * next.share, next.bits < 8 ? ", at 4 bits" : "",
+    text = fmt::format("{:.0f} % of the processor{}{}{}{}{}: {}", 100 * next.share, next.bits < 8 ? ", at 4 bits" : "",
+                       next.smaller_model ? ", a smaller model answers" : "",
                        drafts_.settled_without() ? ", no guessed tokens" : "",
                        next.classes == kNothing   ? ", all work waits"
                        : next.classes == kNoBatch ? ", batch work waits"
@@ -303,16 +305,19 @@ void Policy::use_threads(int n_threads) {
 void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
   Settings next;
   std::string kinds;
+  int worse = 0;
   for (const Rule& rule : rules) {
     if (rule.kind.empty()) continue;
     next.share = std::min(next.share, rule.share);
     next.classes = std::min(next.classes, rule.classes);
-    next.bits = std::min(next.bits, rule.bits);
+    worse = std::max(worse, rule.worse);
     next.threads = std::max(next.threads, rule.threads);
     if (next.refuse.empty()) next.refuse = rule.refuse;
     next.reason += (next.reason.empty() ? "" : "; ") + rule.reason;
     kinds += rule.kind;
   }
+  if (options_.may_lower_bits && worse > 0) next.bits = 4;
+  next.smaller_model = options_.has_smaller_model && worse >= worse_max();
   const int threads = threads_.choose(sample.seconds, next.share, next.share >= options_.share);
   if (threads < settings_.threads) fewer_threads_at_ = sample.seconds;
   if (kinds.contains("heat") && sample.seconds - fewer_threads_at_ < kChangedSeconds) next.share *= kChangedShare;
@@ -327,8 +332,7 @@ void Policy::apply(const Sample& sample, std::initializer_list<Rule> rules) {
   if (next.share < 1) next.prefill_max = std::max(kRows, static_cast<int>(next.share * kRowsMax) / kRows * kRows);
   next.hand_over = options_.can_hand_over && next.classes == kNothing;
   if (next.hand_over) next.refuse.clear();
-  const std::string state =
-      fmt::format("{} {} {} {}", kinds, next.classes, next.bits, drafts_.settled_without() ? 0 : 1);
+  const std::string state = fmt::format("{} {} {} {}", kinds, next.classes, worse, drafts_.settled_without() ? 0 : 1);
   if (logged_.empty() && next.reason.empty()) logged_ = state;
   constexpr double kWorthTelling = 0.1;
   if (state != logged_ || std::abs(next.share - logged_share_) >= kWorthTelling) {

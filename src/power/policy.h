@@ -1,8 +1,8 @@
 // What the engines may do: a pure function of samples and of what came before, in the samples' time. One thread.
 //
 // Each rule says which share of the processor it allows and which classes of requests; the strictest holds, and says why. They act from
-// harmless to costly: a smaller share in smaller chunks, fewer threads, fewer bits (only if that is allowed), batch work waits, another machine takes over, all work
-// waits and new requests are refused with the reason.
+// harmless to costly: a smaller share in smaller chunks, fewer threads, fewer bits and then a smaller model (only where these are allowed),
+// batch work waits, another machine takes over, all work waits and new requests are refused with the reason.
 #pragma once
 
 #include <deque>
@@ -30,9 +30,10 @@ struct PolicyOptions {
   std::optional<double> max_temp_c{};     // default: by profile, from the trip points
   std::optional<double> battery_floor{};  // percent; default: by profile
   std::optional<double> joules_per_token{};
-  bool may_lower_bits = false;  // quality may suffer
-  bool can_hand_over = false;   // there is somebody to take over
-  int n_threads = 1;            // that compute
+  bool may_lower_bits = false;     // quality may suffer
+  bool has_smaller_model = false;  // as here
+  bool can_hand_over = false;      // there is somebody to take over
+  int n_threads = 1;               // that compute
 };
 
 // Of the classes of requests (real-time, interactive, batch) so many run, the most urgent ones.
@@ -44,10 +45,11 @@ inline constexpr double kSafeShare = 0.25;
 struct Settings {
   double share = 1;
   int classes = kAllClasses;
-  int threads = 0;            // 0: all
-  int bits = 8;               // 4: of models that have a low precision
-  int prefill_max = 1 << 20;  // tokens of a chunk of prompts
-  int drafts_max = -1;        // guessed tokens for a sequence in a step; -1: as many as pay
+  int threads = 0;             // 0: all
+  int bits = 8;                // 4: of models that have a low precision
+  bool smaller_model = false;  // answers new requests
+  int prefill_max = 1 << 20;   // tokens of a chunk of prompts
+  int drafts_max = -1;         // guessed tokens for a sequence in a step; -1: as many as pay
   bool hand_over = false;
   std::string refuse{};  // why new requests are refused; empty: they are not
   std::string reason{};  // of what limits; empty: nothing does
@@ -90,11 +92,13 @@ class Policy {
  private:
   struct Rule {
     double share = 1;
-    int classes = kAllClasses, threads = 0, bits = 8;
+    int classes = kAllClasses, threads = 0;
+    int worse = 0;            // so many of the ways that cost quality are taken, of those that are allowed
     std::string_view kind{};  // empty: the rule has nothing to say
     std::string reason{}, refuse{};
   };
   Rule heat_rule(const Sample& sample, double other_load);
+  [[nodiscard]] int worse_max() const { return options_.may_lower_bits + options_.has_smaller_model; }
   Rule headroom_rule(const Sample& sample);
   Rule pressure_rule(const Sample& sample, double other_load);
   Rule battery_rule(const Sample& sample);
@@ -115,9 +119,9 @@ class Policy {
   HeatModel heat_;
   ThreadChoice threads_;
   DraftChoice drafts_;
-  double aim_c_ = 0, heat_share_ = 0;             // that heat last allowed, 0: nothing yet; goes up slowly
-  double fewer_threads_at_ = -1e9, bits_at_ = 0;  // when heat last changed them
-  int heat_bits_ = 8;
+  double aim_c_ = 0, heat_share_ = 0;              // that heat last allowed, 0: nothing yet; goes up slowly
+  double fewer_threads_at_ = -1e9, worse_at_ = 0;  // when heat last changed them
+  int heat_worse_ = 0;
   bool too_hot_ = false, had_temperature_ = false;
   double step_c_ = 2,
          expected_c_ = 0;  // the least that the sensor was seen to move by; all that the model has moved by

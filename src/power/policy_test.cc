@@ -289,23 +289,30 @@ TEST(Policy, GuessedTokensAreLeftOutWhereTheyCostMoreThanTheySave) {
 }
 
 // Quality is touched only where that was allowed, last of all, and it is said.
-TEST(Policy, FewerBitsOnlyWhereTheyAreAllowed) {
-  for (const bool allowed : {false, true}) {
-    Policy policy({.joules_per_token = 0.5, .may_lower_bits = allowed, .n_threads = 4});
+TEST(Policy, FewerBitsAndSmallerModelsOnlyWhereTheyAreAllowed) {
+  for (const auto& [allowed, smaller] :
+       {std::pair{false, false}, std::pair{true, false}, std::pair{false, true}, std::pair{true, true}}) {
+    Policy policy({.joules_per_token = 0.5, .may_lower_bits = allowed, .has_smaller_model = smaller, .n_threads = 4});
     Sample sample;
     for (int i = 0; i < 100; ++i) {
       sample.seconds += 1;
       policy.decide(sample, {.tokens = 20, .joules = 20});
     }
     EXPECT_EQ(policy.settings().bits, allowed ? 4 : 8);
+    EXPECT_EQ(policy.settings().smaller_model, smaller);
     EXPECT_EQ(log_says(policy, "at 4 bits"), allowed);
+    EXPECT_EQ(log_says(policy, "a smaller model answers"), smaller);
     SimulatedMachine machine(test::kPlants[0], 45, 1);
-    Policy hot({.max_temp_c = test::kPlants[0].trip_c, .may_lower_bits = allowed, .n_threads = 4});
+    Policy hot({.max_temp_c = test::kPlants[0].trip_c,
+                .may_lower_bits = allowed,
+                .has_smaller_model = smaller,
+                .n_threads = 4});
     while (machine.seconds() < 600) {
       const Settings& settings = hot.decide(machine.sample(), machine.work());
       machine.advance(settings.share, 1, settings.threads);
     }
     EXPECT_EQ(hot.settings().bits, allowed ? 4 : 8);
+    EXPECT_EQ(hot.settings().smaller_model, smaller);
   }
 }
 

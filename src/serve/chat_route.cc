@@ -39,7 +39,7 @@ Result<void> try_chat(Server& server, const RouteCall& call, Reader read, Writer
   ChatRequest request = TRY(read(body));
   std::string name = request.model;
   Generate what;
-  what.acquired = TRY(acquire(server, call, name));
+  what.acquired = TRY(acquire_to_answer(server, call, name));
   apply_parameters(*what.acquired.model, body, false, read, request);
   add_system(*what.acquired.model, request.messages);
   request.model = std::move(name);

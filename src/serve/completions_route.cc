@@ -1,4 +1,5 @@
 // POST /v1/completions: text that goes on from a prompt, without a template.
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <ctime>
 
@@ -21,6 +22,13 @@ Result<std::vector<Token>> prompt_tokens(const boost::json::value& prompt, const
     return fail(Code::kInvalidArgument, "{}: need a string or token ids, got {}", path, kind_of(prompt));
   if (tokens.empty()) return fail(Code::kInvalidArgument, "{}: is empty", path);
   return tokens;
+}
+
+// Whether some of it is token ids, which mean nothing to another model.
+bool has_token_ids(const Fields& body) {
+  const auto* prompt = body.find("prompt");
+  const auto* list = prompt ? prompt->if_array() : nullptr;
+  return list && !std::ranges::all_of(*list, [](const auto& each) { return each.is_string(); });
 }
 
 // One text, one list of token ids, or an array of either.
@@ -56,7 +64,7 @@ Result<void> try_completions(Server& server, const RouteCall& call) {
   const auto best_of = body.integer("best_of", 1, limits::kChoices);
   if (best_of && *best_of != options.n) body.wrong("best_of", fmt::format("need the same as n, {}", options.n));
   TRY(body.check());
-  what.acquired = TRY(acquire(server, call, model));
+  what.acquired = TRY(has_token_ids(body) ? acquire(server, call, model) : acquire_to_answer(server, call, model));
   const Tokenizer& tokenizer = *what.acquired.text().tokenizer;
   what.prompts = TRY(read_prompts(body, tokenizer));
   const Grammar::Shared grammar = TRY(grammar_of(options.form));

@@ -64,7 +64,7 @@ void answer(const RouteCall& call, const DecideRequest& request, const std::vect
 Result<void> try_decide(Server& server, const RouteCall& call) {
   const json::value body = TRY(json_body(call));
   DecideRequest decide = TRY(read_decide(body));
-  Acquired acquired = TRY(acquire(server, call, decide.model));
+  Acquired acquired = TRY(acquire_to_answer(server, call, decide.model));
   std::vector<Request> requests;
   for (const Question& question : decide.questions) {
     requests.push_back(TRY(score_request(call, acquired, decide, question, decide.state)));

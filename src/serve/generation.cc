@@ -258,6 +258,19 @@ Result<Acquired> acquire(Server& server, const RouteCall& call, std::string& nam
   return acquired;
 }
 
+Result<Acquired> acquire_to_answer(Server& server, const RouteCall& call, std::string& name,
+                                   std::optional<KeepAlive> keep_alive) {
+  const std::string& smaller = server.options().smaller_model;
+  if (smaller.empty() || !server.options().wants_smaller_model()) return acquire(server, call, name, keep_alive);
+  std::string asked = TRY(allowed_model(server, call, name));
+  const bool adapter = !server.catalog().library().find(asked);
+  if (asked == smaller || adapter || !call.identity.may_use(smaller)) return acquire(server, call, name, keep_alive);
+  name = smaller;
+  Acquired acquired = TRY(acquire(server, call, name));
+  call.exchange->add_header("Hearth-Instead-Of", std::move(asked));
+  return acquired;
+}
+
 Result<std::shared_ptr<LoadedModel>> acquire_encoder(Server& server, const RouteCall& call, std::string& name,
                                                      std::optional<KeepAlive> keep_alive) {
   Acquired acquired = TRY(acquire_any(server, call, name, keep_alive));

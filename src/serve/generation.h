@@ -29,6 +29,10 @@ struct Acquired {
 // takes to load.
 Result<Acquired> acquire(Server& server, const RouteCall& call, std::string& name,
                          std::optional<KeepAlive> keep_alive = {});
+// The same for one that is to answer a text, which the server's smaller model does while power is short: the name is then that one's, and a
+// header of the reply, Hearth-Instead-Of, has the one that was asked for.
+Result<Acquired> acquire_to_answer(Server& server, const RouteCall& call, std::string& name,
+                                   std::optional<KeepAlive> keep_alive = {});
 // The same for a model of any kind, or one that turns text into vectors (kInvalidArgument if it does not).
 Result<Acquired> acquire_any(Server& server, const RouteCall& call, std::string& name,
                              std::optional<KeepAlive> keep_alive = {});

@@ -31,7 +31,7 @@ Result<void> try_answer(Server& server, const RouteCall& call, Reader read) {
   if (request.only_loads) return only_load(server, call, request);
   Generate what;
   std::string name = request.chat.model;
-  what.acquired = TRY(acquire(server, call, name, request.keep_alive));
+  what.acquired = TRY(acquire_to_answer(server, call, name, request.keep_alive));
   apply_parameters(*what.acquired.model, body, true, read, request);
   add_system(*what.acquired.model, request.chat.messages);
   const TextSide& text = what.acquired.text();

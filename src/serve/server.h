@@ -52,6 +52,9 @@ struct ServerOptions {
   // What the power governor does, as JSON and in figures; empty: there is none.
   std::function<boost::json::object()> power_state;
   std::function<void(Exposition&)> power_metrics;
+  // A smaller model that answers while `wants_smaller_model` says so; empty: there is none.
+  std::string smaller_model;
+  std::function<bool()> wants_smaller_model;
   std::optional<SessionPlace> sessions;  // empty: none are saved
   LogForm log_form = LogForm::kText;
   // Called on a worker for each request that was answered: a line without line end. Empty: none is written.
