@@ -13,16 +13,17 @@
 
 namespace hearth::cli {
 
-extern const Command kRun, kEmbed, kBench, kEval, kPull, kList, kShow, kRm, kInspect, kTokenize, kDoctor, kCompletion,
-    kMan, kVerify, kCache, kServe, kKey, kBatch, kQuantize, kPlan, kPower, kSession, kNode, kCluster, kExits, kSparsity;
+extern const Command kRun, kEmbed, kBench, kEval, kPull, kPush, kList, kShow, kRm, kInspect, kTokenize, kDoctor,
+    kCompletion, kMan, kVerify, kCache, kServe, kKey, kBatch, kQuantize, kPlan, kPower, kSession, kNode, kCluster,
+    kExits, kSparsity;
 
 namespace {
 
 // In the order --help shows them.
-constexpr std::array kCommands{&kRun,      &kEmbed,    &kServe,  &kBatch,      &kSession, &kKey,     &kPull,
-                               &kList,     &kShow,     &kRm,     &kVerify,     &kCache,   &kInspect, &kPlan,
-                               &kTokenize, &kQuantize, &kExits,  &kSparsity,   &kBench,   &kPower,   &kNode,
-                               &kCluster,  &kEval,     &kDoctor, &kCompletion, &kMan};
+constexpr std::array kCommands{&kRun,      &kEmbed,    &kServe, &kBatch,    &kSession,    &kKey,     &kPull,
+                               &kList,     &kShow,     &kRm,    &kVerify,   &kCache,      &kInspect, &kPlan,
+                               &kTokenize, &kQuantize, &kExits, &kSparsity, &kBench,      &kPower,   &kNode,
+                               &kCluster,  &kPush,     &kEval,  &kDoctor,   &kCompletion, &kMan};
 
 constexpr int kUsageExitCode = 2;
 

@@ -1,8 +1,11 @@
 #include "cluster/node.h"
 
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "base/file_io.h"
 #include "cli/chain_options.h"
 #include "cli/command.h"
 #include "cli/service.h"
@@ -19,9 +22,11 @@ struct Options {
   std::string listen = "127.0.0.1:7950", join, name = machine_name();
 };
 
+std::filesystem::path parts_folder(const PackCache& cache) { return cache.folder().parent_path() / "parts"; }
+
 // From the cache of packs if the model was run here, else the parts that are needed, from whoever asks for the work.
 Result<Checkpoint> open_model(const PackCache& cache, std::mutex& fetching, const cluster::Assign& assignment,
-                              const cluster::FetchPack& fetch) {
+                              const cluster::PackSources& sources) {
   const std::string digest = to_hex(assignment.model);
   const std::filesystem::path place = cache.place(digest, pack_layout());
   if (auto pack = open_pack_of(place, digest); pack) {
@@ -29,7 +34,16 @@ Result<Checkpoint> open_model(const PackCache& cache, std::mutex& fetching, cons
     return pack;
   }
   const std::scoped_lock lock(fetching);
-  return cluster::open_pack_part(cache.folder().parent_path() / "parts", assignment, fetch);
+  return cluster::open_pack_part(parts_folder(cache), assignment, sources);
+}
+
+Result<std::vector<std::byte>> read_piece(const PackCache& cache, const cluster::Want& want) {
+  const std::filesystem::path place = cache.place(to_hex(want.model), pack_layout());
+  const Descriptor fd(::open(place.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return cluster::read_pack_part(parts_folder(cache), want);
+  std::vector<std::byte> bytes(want.bytes);
+  bytes.resize(TRY(read_at(fd.get(), want.offset, bytes, place)));
+  return bytes;
 }
 
 Result<void> run(const Options& options) {
@@ -47,9 +61,10 @@ Result<void> run(const Options& options) {
   node.listen = TRY(parse_listen_address(options.listen));
   node.tls = TRY(cluster::open_site(site_folder()));
   node.backend = TRY(make_backend(options.model));
-  node.open_model = [&](const cluster::Assign& assignment, const cluster::FetchPack& fetch) {
-    return open_model(*cache, fetching, assignment, fetch);
+  node.open_model = [&](const cluster::Assign& assignment, const cluster::PackSources& sources) {
+    return open_model(*cache, fetching, assignment, sources);
   };
+  node.read_piece = [&](const cluster::Want& want) { return read_piece(*cache, want); };
   const auto running = TRY(cluster::Node::start(std::move(node)));
   fmt::print(stderr, "Listening on port {} for owners of this site\n", running->port());
   notify_service("READY=1");

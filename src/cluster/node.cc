@@ -11,6 +11,8 @@ namespace hearth::cluster {
 namespace {
 
 constexpr std::chrono::milliseconds kLook{200}, kHandshake{10'000};
+// Somebody who was told earlier asks for pieces of a model that this machine is about to be told to fetch.
+constexpr std::chrono::seconds kToldSoon{2};
 
 }  // namespace
 
@@ -27,6 +29,7 @@ Node::~Node() {
   {
     const std::scoped_lock lock(mutex_);
     ending_ = true;
+    fetched_.notify_all();
     for (const auto& [id, session] : sessions_) session->end();
     for (const auto& weak : links_)
       if (const auto link = weak.lock()) link->close();
@@ -39,7 +42,8 @@ NodeStats Node::stats() const {
           .refused = n_refused_,
           .assignments = n_assignments_,
           .steps = n_steps_,
-          .stale_steps = n_stale_};
+          .stale_steps = n_stale_,
+          .given_bytes = n_given_};
 }
 
 void Node::accept(const std::stop_token& stop) {
@@ -88,6 +92,7 @@ void Node::serve(Descriptor accepted) {
   FrameReader reader;
   const auto first = next_frame(*link, reader, kHandshake);
   const auto* hello = first ? std::get_if<Hello>(&first->message) : nullptr;
+  if (hello && hello->link == LinkClass::kPieces) return serve_pieces(*link, reader);
   const auto session = hello && hello->link != LinkClass::kControl ? find(hello->session) : nullptr;
   if (!hello || (hello->link != LinkClass::kControl && !session)) {
     ++n_refused_;
@@ -142,6 +147,51 @@ void Node::serve_steps(PeerLink& link, FrameReader& reader, NodeSession& session
     }
     session.step(frame->epoch, frame->step, std::move(*step));
   }
+}
+
+// What is still to come is waited for: who asks takes it from the owner if it gets nothing.
+void Node::serve_pieces(PeerLink& link, FrameReader& reader) {
+  for (;;) {
+    auto frame = next_frame(link, reader, kForever);
+    if (!frame) return;
+    const auto* want = std::get_if<Want>(&frame->message);
+    if (!want) {
+      ++n_refused_;
+      return;
+    }
+    PackPiece piece{want->offset, {}};
+    for (uint64_t seen = ~0ull;;) {
+      {
+        std::unique_lock lock(mutex_);
+        if (seen == n_fetched_)
+          fetched_.wait(lock, [&] { return ending_ || seen != n_fetched_ || !fetching_.contains(want->model); });
+        if (ending_) return;
+        seen = n_fetched_;
+      }
+      if (auto bytes = options_.read_piece(*want)) piece.bytes = std::move(*bytes);
+      if (!piece.bytes.empty()) break;
+      std::unique_lock lock(mutex_);
+      if (!fetched_.wait_for(lock, kToldSoon, [&] { return ending_ || fetching_.contains(want->model); })) break;
+    }
+    n_given_ += piece.bytes.size();
+    if (!link.send_all(to_bytes({0, 0, std::move(piece)}), kHandshake)) return;
+  }
+}
+
+void Node::begin_fetch(const Digest& model) {
+  const std::scoped_lock lock(mutex_);
+  fetching_.insert(model);
+  fetched_.notify_all();
+}
+void Node::fetched_piece() {
+  const std::scoped_lock lock(mutex_);
+  ++n_fetched_;
+  fetched_.notify_all();
+}
+void Node::end_fetch(const Digest& model) {
+  const std::scoped_lock lock(mutex_);
+  fetching_.erase(fetching_.find(model));
+  fetched_.notify_all();
 }
 
 }  // namespace hearth::cluster

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "cluster/wire.h"
@@ -18,21 +20,31 @@ namespace hearth::cluster {
 
 class NodeSession;
 
-// Reads parts of a pack from an owner that has all of it: so many bytes, or fewer at the file's end.
-using FetchPack = std::function<Result<std::vector<std::byte>>(uint64_t offset, uint32_t bytes)>;
+// Where a node gets a pack from.
+struct PackSources {
+  // Who has all of it: so many bytes, or fewer at the file's end.
+  std::function<Result<std::vector<std::byte>>(uint64_t offset, uint32_t bytes)> owner;
+  // Another that fetches the same: no bytes if it cannot give them.
+  std::function<std::vector<std::byte>(const PartPeer& peer, const Want& want)> peer;
+  // To be called after each piece that came and can be read.
+  std::function<void()> fetched;
+};
 
 struct NodeOptions {
   ListenAddress listen;
   std::shared_ptr<SiteTls> tls;
   std::shared_ptr<Backend> backend;
-  // A model's pack with at least the assigned layers, from this machine or through `fetch`. On any thread.
-  std::function<Result<Checkpoint>(const Assign& assignment, const FetchPack& fetch)> open_model;
+  // A model's pack with at least what is assigned, from this machine or through `sources`. On any thread.
+  std::function<Result<Checkpoint>(const Assign& assignment, const PackSources& sources)> open_model;
+  // A piece of what it has or is getting of a pack, for others of the site; kNotFound. On any thread.
+  std::function<Result<std::vector<std::byte>>(const Want& want)> read_piece;
 };
 
 struct NodeStats {
   uint64_t connections = 0, refused = 0;  // connections that were none of the site, or said nonsense
   uint64_t assignments = 0, steps = 0;
   uint64_t stale_steps = 0;  // of epochs that are over
+  uint64_t given_bytes = 0;  // of packs, to other nodes
 };
 
 class Node {
@@ -57,6 +69,11 @@ class Node {
   void serve(Descriptor accepted);
   void serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& reader, const SessionId& id);
   void serve_steps(PeerLink& link, FrameReader& reader, NodeSession& session);
+  void serve_pieces(PeerLink& link, FrameReader& reader);
+  // A model is being fetched, a piece of it came, or it ended.
+  void begin_fetch(const Digest& model);
+  void fetched_piece();
+  void end_fetch(const Digest& model);
   std::shared_ptr<NodeSession> find(const SessionId& id) const;
 
   NodeOptions options_;
@@ -66,7 +83,10 @@ class Node {
   std::list<std::weak_ptr<PeerLink>> links_;
   bool ending_ = false;
   std::mutex compute_;  // the backend is one thread's at a time
-  std::atomic<uint64_t> n_connections_{0}, n_refused_{0}, n_assignments_{0}, n_steps_{0}, n_stale_{0};
+  std::atomic<uint64_t> n_connections_{0}, n_refused_{0}, n_assignments_{0}, n_steps_{0}, n_stale_{0}, n_given_{0};
+  std::condition_variable fetched_;  // with mutex_
+  std::multiset<Digest> fetching_;
+  uint64_t n_fetched_ = 0;
   std::list<Connection> connections_;
   std::jthread thread_;  // last: joins before anything above goes
 };

@@ -1,14 +1,47 @@
 #include "cluster/node_session.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/log.h"
+#include "cluster/frame_link.h"
 
 namespace hearth::cluster {
 namespace {
 
 constexpr std::chrono::milliseconds kDialPatience{1000}, kSendPatience{30'000};
 constexpr std::chrono::seconds kPathPatience{5}, kPiecePatience{60};
+
+// A connection to another node for pieces of a pack, made when it is first needed. Once it has failed nothing more comes from it.
+class PieceLink {
+ public:
+  Result<std::vector<std::byte>> ask(const SiteTls& tls, const std::string& address, const SessionId& id,
+                                     const Want& want) {
+    if (failed_) return std::vector<std::byte>();
+    auto piece = try_to_ask(tls, address, id, want);
+    failed_ = !piece;
+    return piece;
+  }
+
+ private:
+  Result<std::vector<std::byte>> try_to_ask(const SiteTls& tls, const std::string& address, const SessionId& id,
+                                            const Want& want) {
+    if (!link_) {
+      const ListenAddress to = TRY(parse_listen_address(address));
+      link_ = TRY(PeerLink::dial(tls, to, kDialPatience));
+      TRY(link_->send_all(to_bytes({0, 0, Hello{LinkClass::kPieces, id}}), kSendPatience));
+    }
+    TRY(link_->send_all(to_bytes({0, 0, want}), kSendPatience));
+    Frame frame = TRY(next_frame(*link_, reader_, kPiecePatience));
+    auto* piece = std::get_if<PackPiece>(&frame.message);
+    if (!piece || piece->offset != want.offset) return fail(Code::kMalformed, "something else than a piece");
+    return std::move(piece->bytes);
+  }
+
+  std::unique_ptr<PeerLink> link_;
+  FrameReader reader_;
+  bool failed_ = false;
+};
 
 }  // namespace
 
@@ -56,12 +89,30 @@ Result<void> NodeSession::make_stage(const Assign& assignment) {
   stage_.reset();
   checkpoint_.reset();
   const uint64_t epoch = steps_.epoch();
-  checkpoint_ = TRY(node_.options_.open_model(
-      assignment, [this, epoch](uint64_t offset, uint32_t bytes) { return fetch(epoch, offset, bytes); }));
+  checkpoint_ = TRY(open_model(epoch, assignment));
+  if (assignment.keep) return {};
   model_ = assignment.model;
   const std::scoped_lock compute(node_.compute_);
   stage_ = TRY(Stage::create(*checkpoint_, *node_.options_.backend, options));
   return {};
+}
+
+// From this machine, the owner, or others that fetch the same.
+Result<Checkpoint> NodeSession::open_model(uint64_t epoch, const Assign& assignment) {
+  std::map<std::string, PieceLink> links;
+  PackSources sources;
+  sources.owner = [&](uint64_t offset, uint32_t bytes) { return fetch(epoch, offset, bytes); };
+  sources.fetched = [&] { node_.fetched_piece(); };
+  sources.peer = [&](const PartPeer& peer, const Want& want) {
+    PieceLink& link = links[peer.address];
+    auto piece = link.ask(*node_.options_.tls, peer.address, id_, want);
+    if (!piece) LOG(kInfo, "{}: no pieces from there: {}", peer.address, piece.error().message);
+    return piece ? std::move(*piece) : std::vector<std::byte>();
+  };
+  node_.begin_fetch(assignment.model);
+  auto opened = node_.options_.open_model(assignment, sources);
+  node_.end_fetch(assignment.model);
+  return opened;
 }
 
 Result<std::vector<std::byte>> NodeSession::fetch(uint64_t epoch, uint64_t offset, uint32_t bytes) {

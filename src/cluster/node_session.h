@@ -35,6 +35,7 @@ class NodeSession {
  private:
   void load(uint64_t epoch, const Assign& assignment);
   Result<void> make_stage(const Assign& assignment);
+  Result<Checkpoint> open_model(uint64_t epoch, const Assign& assignment);
   Result<std::vector<std::byte>> fetch(uint64_t epoch, uint64_t offset, uint32_t bytes);
   void send_on(uint64_t epoch, std::span<const std::byte> bytes);
   Result<std::shared_ptr<PeerLink>> way_on(uint64_t epoch);

@@ -8,6 +8,7 @@
 
 #include "cluster/frame_link.h"
 #include "cluster/pack_part.h"
+#include "cluster/push.h"
 #include "cluster/remote_chain.h"
 #include "cluster/site.h"
 #include "engine/engine.h"
@@ -58,9 +59,10 @@ class Nodes : public testing::Test {
     options.listen = parse_listen_address("127.0.0.1:0").value();
     options.tls = tls_;
     options.backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
-    options.open_model = [this, name, has_model](const Assign& assignment, const FetchPack& fetch) {
-      return has_model ? open_checkpoint(pack()) : open_pack_part(path(name), assignment, fetch);
+    options.open_model = [this, name, has_model](const Assign& assignment, const PackSources& sources) {
+      return has_model ? open_checkpoint(pack()) : open_pack_part(path(name), assignment, sources);
     };
+    options.read_piece = [this, name](const Want& want) { return read_pack_part(path(name), want); };
     return Node::start(std::move(options)).value();
   }
   static ListenAddress address_of(const Node& node) {
@@ -127,6 +129,34 @@ TEST_F(Nodes, FetchTheLayersTheyHaveNot) {
   EXPECT_EQ(answers(*make_engine(both, even_plan(0, 2, 2))), whole);
   // What was fetched is there the next time.
   EXPECT_EQ(answers(*make_engine(both, even_plan(0, 2, 2))), whole);
+}
+
+TEST_F(Nodes, APushedModelLeavesOnceAndReachesAll) {
+  std::vector<std::unique_ptr<Node>> nodes;
+  std::vector<ListenAddress> addresses;
+  for (const char* name : {"one", "two", "three", "four"}) {
+    nodes.push_back(start_node(name, false));
+    addresses.push_back(address_of(*nodes.back()));
+  }
+  uint64_t told = 0;
+  const auto pushed = push_pack(pack(), *tls_, addresses, [&](uint64_t sent, uint64_t) { told = sent; });
+  ASSERT_TRUE(pushed) << pushed.error().message;
+  EXPECT_LE(pushed->sent_bytes, pushed->pack_bytes);
+  EXPECT_EQ(told, pushed->sent_bytes);
+  uint64_t given = 0;
+  for (const auto& node : nodes) given += node->stats().given_bytes;
+  EXPECT_EQ(given, 3 * pushed->sent_bytes) << "and each of the four has it";
+  // Nothing is left to be sent, and it is the model.
+  EXPECT_EQ(push_pack(pack(), *tls_, addresses, {})->sent_bytes, 0u);
+  const auto whole = answers(*make_engine({}, {}));
+  EXPECT_EQ(answers(*make_engine({addresses[3]}, even_plan(0, 2, 1))), whole);
+  // A machine that is not there is named; the others are served.
+  std::filesystem::remove_all(path("one"));
+  nodes[1].reset();
+  const auto without = push_pack(pack(), *tls_, addresses, {});
+  ASSERT_FALSE(without);
+  EXPECT_TRUE(without.error().message.starts_with(addresses[1].text)) << without.error().message;
+  EXPECT_EQ(push_pack(pack(), *tls_, std::span(addresses).first(1), {})->sent_bytes, 0u) << "it had all of it";
 }
 
 TEST_F(Nodes, ALostStageIsReplacedInTheMiddleOfAnswers) {

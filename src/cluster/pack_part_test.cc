@@ -28,8 +28,11 @@ class PackPart : public testing::Test {
   }
   Result<Checkpoint> open(LayerRange layers) {
     fetched_.clear();
-    return open_pack_part(folder_.path() / "parts", assignment(layers),
-                          [this](uint64_t offset, uint32_t bytes) { return fetch(offset, bytes); });
+    return open_pack_part(folder_.path() / "parts", assignment(layers), sources());
+  }
+  PackSources sources() {
+    return {
+        .owner = [this](uint64_t offset, uint32_t bytes) { return fetch(offset, bytes); }, .peer = {}, .fetched = {}};
   }
   Result<std::vector<std::byte>> fetch(uint64_t offset, uint32_t bytes) {
     fetched_.emplace_back(offset, bytes);
@@ -90,17 +93,56 @@ TEST_F(PackPart, WhatIsNotTheModelIsRefused) {
   for (const size_t at : {size_t{20}, size_t{kPackHeaderBytes + 10}}) {
     whole_ = right;
     whole_[at] ^= 1;
+    std::filesystem::remove_all(folder_.path() / "parts");
     EXPECT_FALSE(open({0, 1})) << "header or manifest, byte " << at;
   }
   whole_ = right;
   Assign other = assignment({0, 1});
   other.model[0] = std::byte{1};
-  EXPECT_FALSE(open_pack_part(folder_.path() / "parts", other, [this](uint64_t offset, uint32_t bytes) {
-    return fetch(offset, bytes);
-  })) << "the pack of another model";
+  EXPECT_FALSE(open_pack_part(folder_.path() / "parts", other, sources())) << "the pack of another model";
   other.pack_bytes = 100;
-  EXPECT_FALSE(open_pack_part(folder_.path() / "parts", other,
-                              [this](uint64_t offset, uint32_t bytes) { return fetch(offset, bytes); }));
+  EXPECT_FALSE(open_pack_part(folder_.path() / "parts", other, sources()));
+}
+
+// Two that fetch the same: what one is to take from the owner, the other takes from it, and each byte leaves the owner once.
+TEST_F(PackPart, MachinesGiveItToEachOther) {
+  const auto one = [&](int self) {
+    Assign mine = assignment({});
+    mine.keep = true;
+    mine.peers = {{"one", {}}, {"two", {}}};
+    mine.self = static_cast<uint32_t>(self);
+    return mine;
+  };
+  const auto place = [&](int self) { return folder_.path() / (self == 0 ? "one" : "two"); };
+  // The first alone: its peer has nothing yet, so all comes from the owner.
+  int asked = 0;
+  PackSources sources = this->sources();
+  sources.peer = [&](const PartPeer& peer, const Want&) {
+    EXPECT_EQ(peer.address, "two");
+    ++asked;
+    return std::vector<std::byte>();
+  };
+  ASSERT_TRUE(open_pack_part(place(0), one(0), sources));
+  EXPECT_GT(asked, 0);
+  EXPECT_FALSE(read_pack_part(place(0), {Digest{}, 1, 1})) << "no piece";
+  // The second takes what is the first's from there.
+  const size_t all = fetched_.size();
+  fetched_.clear();
+  sources.peer = [&](const PartPeer&, const Want& want) {
+    return read_pack_part(place(0), want).value_or(std::vector<std::byte>());
+  };
+  ASSERT_TRUE(open_pack_part(place(1), one(1), sources));
+  EXPECT_LT(fetched_.size(), all);
+  // Another that gives something else is not believed, and the owner asked instead.
+  std::filesystem::remove_all(place(1));
+  int lies = 0;
+  sources.peer = [&](const PartPeer&, const Want& want) {
+    ++lies;
+    return std::vector<std::byte>(want.bytes, std::byte{7});
+  };
+  const auto opened = open_pack_part(place(1), one(1), sources);
+  EXPECT_TRUE(opened) << opened.error().message;
+  EXPECT_GT(lies, 0);
 }
 
 }  // namespace

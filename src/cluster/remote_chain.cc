@@ -287,15 +287,19 @@ void RemoteChain::assign(int node) {
   Link& control = nodes_[static_cast<size_t>(node)].control;
   if (!stage || !control.link) return;
   const int next = owner_.next_node(node);
-  const Assign assign{.model = model_,
-                      .pack_bytes = checkpoint_.file_bytes(),
-                      .layers = stage->layers,
-                      .context = static_cast<uint32_t>(shape_.context),
-                      .rows_max = static_cast<uint32_t>(shape_.rows_max),
-                      .kv_type = shape_.sequences.kv_type,
-                      .positions_max = static_cast<uint32_t>(shape_.sequences.positions_max),
-                      .sequences_max = static_cast<uint32_t>(shape_.sequences.sequences_max),
-                      .next = next < 0 ? "" : options_.nodes[static_cast<size_t>(next)].text};
+  Assign assign{.model = model_,
+                .pack_bytes = checkpoint_.file_bytes(),
+                .layers = stage->layers,
+                .context = static_cast<uint32_t>(shape_.context),
+                .rows_max = static_cast<uint32_t>(shape_.rows_max),
+                .kv_type = shape_.sequences.kv_type,
+                .positions_max = static_cast<uint32_t>(shape_.sequences.positions_max),
+                .sequences_max = static_cast<uint32_t>(shape_.sequences.sequences_max),
+                .next = next < 0 ? "" : options_.nodes[static_cast<size_t>(next)].text};
+  for (const PlannedStage& each : owner_.plan().stages) {
+    if (each.node == node) assign.self = static_cast<uint32_t>(assign.peers.size());
+    assign.peers.push_back({options_.nodes[static_cast<size_t>(each.node)].text, each.layers});
+  }
   if (auto sent = control.link->send(to_bytes({owner_.epoch(), 0, assign})); !sent) lose(node, sent.error().message);
 }
 

@@ -137,30 +137,51 @@ void write(Writer& out, const Hello& m) {
   out.append(m.session);
 }
 void read(Reader& in, Hello& m) {
-  m.link = static_cast<LinkClass>(in.at_most<uint8_t>(static_cast<uint64_t>(LinkClass::kResults)));
+  m.link = static_cast<LinkClass>(in.at_most<uint8_t>(static_cast<uint64_t>(LinkClass::kPieces)));
   in.fill(m.session);
+}
+
+void write(Writer& out, const LayerRange& m) {
+  out.put(static_cast<uint32_t>(m.first)), out.put(static_cast<uint32_t>(m.end));
+}
+void read(Reader& in, LayerRange& m) {
+  m.first = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
+  m.end = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
+  if (m.end < m.first) in.refuse();
 }
 
 void write(Writer& out, const Assign& m) {
   out.append(m.model);
   out.put(m.pack_bytes);
-  out.put(static_cast<uint32_t>(m.layers.first)), out.put(static_cast<uint32_t>(m.layers.end));
+  write(out, m.layers);
   out.put(m.context), out.put(m.rows_max), out.put(static_cast<uint8_t>(m.kv_type));
   out.put(m.positions_max), out.put(m.sequences_max);
   out.text(m.next);
+  out.put(static_cast<uint8_t>(m.keep));
+  out.put(static_cast<uint32_t>(m.peers.size()));
+  for (const PartPeer& peer : m.peers) out.text(peer.address), write(out, peer.layers);
+  out.put(m.self);
 }
 void read(Reader& in, Assign& m) {
   in.fill(m.model);
   m.pack_bytes = in.at_most<uint64_t>(limits::kFileBytes);
-  m.layers.first = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
-  m.layers.end = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
-  if (m.layers.end < m.layers.first) in.refuse();
+  read(in, m.layers);
   m.context = in.at_most<uint32_t>(limits::kContext);
   m.rows_max = in.at_most<uint32_t>(limits::kFrameRows);
   m.kv_type = static_cast<KvType>(in.at_most<uint8_t>(static_cast<uint64_t>(KvType::kI4)));
   m.positions_max = in.at_most<uint32_t>(limits::kContext);
   m.sequences_max = in.at_most<uint32_t>(limits::kStageSequences);
   m.next = in.text();
+  m.keep = in.at_most<uint8_t>(1) != 0;
+  m.peers.resize(in.count(10));
+  if (m.peers.size() > limits::kStages) in.refuse();
+  for (PartPeer& peer : m.peers) {
+    if (!in.ok()) break;
+    peer.address = in.text();
+    read(in, peer.layers);
+  }
+  m.self = in.get<uint32_t>();
+  if (!m.peers.empty() && m.self >= m.peers.size()) in.refuse();
 }
 
 void write(Writer& out, std::span<const SequenceOp> ops, std::span<const StepRows> rows,
@@ -205,6 +226,13 @@ void read(Reader& in, Failure& m) {
 
 void write(Writer& out, const Fetch& m) { out.put(m.offset), out.put(m.bytes); }
 void read(Reader& in, Fetch& m) {
+  m.offset = in.at_most<uint64_t>(limits::kFileBytes);
+  m.bytes = in.at_most<uint32_t>(limits::kPieceOfModelBytes);
+}
+
+void write(Writer& out, const Want& m) { out.append(m.model), out.put(m.offset), out.put(m.bytes); }
+void read(Reader& in, Want& m) {
+  in.fill(m.model);
   m.offset = in.at_most<uint64_t>(limits::kFileBytes);
   m.bytes = in.at_most<uint32_t>(limits::kPieceOfModelBytes);
 }

@@ -22,7 +22,7 @@
 
 namespace hearth::cluster {
 
-inline constexpr uint8_t kWireVersion = 1;
+inline constexpr uint8_t kWireVersion = 2;
 inline constexpr size_t kFrameHeaderBytes = 28;
 
 using SessionId = std::array<std::byte, 16>;  // random: one owner's use of one model
@@ -32,11 +32,17 @@ enum class LinkClass : uint8_t {
   kControl,  // owner to stage: assign, ping, pieces of the model; back: ready, pong, error, fetch
   kSteps,    // to a stage, from the one before it or the owner
   kResults,  // owner to the last stage, which answers on it
+  kPieces,   // pieces of a pack, from one that has them or is getting them
 };
 struct Hello {
   LinkClass link = LinkClass::kControl;
   SessionId session{};
   bool operator==(const Hello&) const = default;
+};
+// A machine that needs these layers of a pack, too.
+struct PartPeer {
+  std::string address;  // "HOST:PORT"
+  LayerRange layers{};
 };
 // A stage's work from this epoch on.
 struct Assign {
@@ -46,7 +52,10 @@ struct Assign {
   uint32_t context = 0, rows_max = 0;
   KvType kv_type = KvType::kF16;
   uint32_t positions_max = 0, sequences_max = 0;
-  std::string next;  // "HOST:PORT" of the stage after this one; empty: results go to the owner
+  std::string next;               // "HOST:PORT" of the stage after this one; empty: results go to the owner
+  bool keep = false;              // all of the pack is to be fetched, and no stage made
+  std::vector<PartPeer> peers{};  // that fetch, this one among them
+  uint32_t self = 0;              // which of them this one is
 };
 struct Ready {
   bool operator==(const Ready&) const = default;
@@ -75,6 +84,12 @@ struct Failure {
   bool of_next = false;  // the stage after this one is not to be reached
   std::string message;
 };
+// The same of any machine, on a connection for pieces: an empty piece says that it is not there, and will not be.
+struct Want {
+  Digest model{};
+  uint64_t offset = 0;
+  uint32_t bytes = 0;
+};
 // A part of the pack's file.
 struct Fetch {
   uint64_t offset = 0;
@@ -94,7 +109,7 @@ struct Enrolled {
 };
 
 using Message =
-    std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece, Enrol, Enrolled>;
+    std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece, Enrol, Enrolled, Want>;
 
 struct Frame {
   uint64_t epoch = 0, step = 0;

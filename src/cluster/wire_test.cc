@@ -53,7 +53,10 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
                          .kv_type = KvType::kI8,
                          .positions_max = 8192,
                          .sequences_max = 70,
-                         .next = "10.0.0.2:7950"}});
+                         .next = "10.0.0.2:7950",
+                         .keep = true,
+                         .peers = {{"10.0.0.2:7950", {0, 4}}, {"10.0.0.3:7950", {4, 9}}},
+                         .self = 1}});
   sent.push_back({7, 0, Ready{}});
   sent.push_back({7, 12, some_step()});
   sent.push_back({7, 12, StepAnswer{{3.0f, 4.0f}}});
@@ -64,6 +67,7 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
   sent.push_back({7, 0, PackPiece{1ull << 33, bytes_of("weights")}});
   sent.push_back({0, 0, Enrol{"secret", "request"}});
   sent.push_back({0, 0, Enrolled{"certificate", "authority"}});
+  sent.push_back({0, 0, Want{{std::byte{7}}, 1ull << 33, 4096}});
   ASSERT_EQ(sent.size(), std::variant_size_v<Message>);
   std::vector<std::byte> bytes;
   for (const Frame& frame : sent) {

@@ -174,7 +174,7 @@ def least_bound(hearth, home, models):
         said = subprocess.run(command, env=home.environment, capture_output=True, text=True)
         words = (said.stdout + said.stderr).split()
         least = max(least, int(words[words.index("would") - 2]) << 20 if "would" in words else 0)
-    return least + (24 << 20)
+    return least + (40 << 20)  # the server itself, and what the other model left
 
 
 def main():
