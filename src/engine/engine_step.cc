@@ -98,10 +98,14 @@ void Engine::compose_rows() {
                             .precedence = precedence(*active)});
     }
   }
+  // Memory changes between steps: one must not take long where it may have to. Streamed weights are better read for many rows.
+  constexpr double kBoundSeconds = 0.4;
+  const bool bound = stats_.bytes_max > 0 && stats_.streamed_bytes == 0;
+  const int prefill_max = bound ? pace_.rows_within(kBoundSeconds, options_.prefill_max) : options_.prefill_max;
   compose_step(runnables_,
                {.rows_max = model_.decoder->rows_max(),
-                .prefill_max = std::min(options_.prefill_max, pacing_.prefill_max),
-                .mixed_prefill = std::min(pace_.mixed_prefill(options_.prefill_max), pacing_.prefill_max),
+                .prefill_max = std::min(prefill_max, pacing_.prefill_max),
+                .mixed_prefill = std::min(pace_.mixed_prefill(prefill_max), pacing_.prefill_max),
                 .classes = pacing_.classes},
                turn_++, shares_);
   find_drafts();

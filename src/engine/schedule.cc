@@ -64,6 +64,12 @@ void Pace::add(int prompt_rows, int decode_rows, double seconds) {
   if (of_prompts > 0) mix(prompt_row_, of_prompts / prompt_rows);
 }
 
+int Pace::rows_within(double seconds, int rows_max) const {
+  constexpr int kFewest = 64, kUnmeasured = 128;
+  if (prompt_row_ == 0) return std::min(kUnmeasured, rows_max);
+  return std::min(rows_max, std::max(kFewest, static_cast<int>(std::min(seconds / prompt_row_, 1e6)) / 32 * 32));
+}
+
 int Pace::mixed_prefill(int prefill_max) const {
   constexpr int kFewest = 32, kUnmeasured = 64;
   constexpr double kSteps = 4, kSecondsMin = 0.1;

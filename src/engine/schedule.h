@@ -63,6 +63,8 @@ class Pace {
   // 0 as long as nothing was measured.
   [[nodiscard]] double prompt_row_seconds() const { return prompt_row_; }
   [[nodiscard]] double decode_step_seconds() const { return decode_step_; }
+  // Rows of prompts that take about so long, at least 64 and at most `rows_max`.
+  [[nodiscard]] int rows_within(double seconds, int rows_max) const;
   // Rows of prompts to run beside generating sequences, so that these wait no longer than a few decode steps.
   [[nodiscard]] int mixed_prefill(int prefill_max) const;
 

@@ -99,12 +99,17 @@ TEST(ChooseWaiting, NobodyWaitsForEver) {
 TEST(PaceOfSteps, AChunkBesideOthersIsAsLongAsAFewOfTheirSteps) {
   Pace pace;
   EXPECT_EQ(pace.mixed_prefill(512), 64) << "nothing was measured yet";
+  EXPECT_EQ(pace.rows_within(1, 512), 128);
+  EXPECT_EQ(pace.rows_within(1, 100), 100);
   pace.add(0, 8, 0.050);
   pace.add(100, 0, 0.100);
   EXPECT_DOUBLE_EQ(pace.decode_step_seconds(), 0.050);
   EXPECT_DOUBLE_EQ(pace.prompt_row_seconds(), 0.001);
   EXPECT_EQ(pace.mixed_prefill(512), 192);
   EXPECT_EQ(pace.mixed_prefill(128), 128);
+  EXPECT_EQ(pace.rows_within(200 * pace.prompt_row_seconds(), 512), 192);
+  EXPECT_EQ(pace.rows_within(2 * pace.prompt_row_seconds(), 512), 64);
+  EXPECT_EQ(pace.rows_within(1e9, 512), 512);
   pace.add(100, 8, 0.550);  // five times slower for a while
   EXPECT_NEAR(pace.prompt_row_seconds(), 0.0018, 1e-9);
   pace.add(1, 1, 99);
