@@ -27,6 +27,8 @@ ResidentMemory resident_memory() {
 
 void trim_memory() { ::malloc_trim(0); }
 
+void keep_large_blocks_apart() { ::mallopt(M_MMAP_THRESHOLD, 128 << 10); }
+
 Result<PageMemory> PageMemory::allocate(int64_t bytes) {
   PageMemory memory;
   if (bytes <= 0) return memory;

@@ -20,6 +20,9 @@ inline uint64_t resident_bytes() {
 }
 // Gives what was freed back to the kernel.
 void trim_memory();
+// For the whole process, before threads: blocks of 128 KiB and more always lie apart and go back when they are freed. By default the C
+// library puts larger ones, too, among the small ones once it has seen such a block freed, and after a few models nothing goes back.
+void keep_large_blocks_apart();
 
 // Anonymous memory, zeroed by the system, taken page by page as it is written.
 class PageMemory {

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mapped_guard.h"
+#include "base/process_memory.h"
 #include "cli/command.h"
 #include "cli/settings.h"
 #include "store/model_name.h"
@@ -73,6 +74,7 @@ int run_program(int argc, const char* const* argv) {
     app.footer(
         "Start here:\n  hearth run default \"What is the capital of France?\"\nExit codes and files: hearth man");
     guard_mapped_files();
+    keep_large_blocks_apart();
     std::function<Result<void>()> chosen;
     declare_all(app, chosen);
     if (argc > 1) {
