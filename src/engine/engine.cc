@@ -134,9 +134,9 @@ EngineStats Engine::stats() const {
   const std::scoped_lock lock(mutex_);
   EngineStats stats = stats_;
   stats.waiting = static_cast<int>(queue_.size());
-  if (const WeightStream* weights = model_.weights.get()) {
-    stats.weight_read_bytes = weights->read_bytes();
-    stats.expert_hits = weights->expert_hits(), stats.expert_misses = weights->expert_misses();
+  if (weights_) {
+    stats.weight_read_bytes = weights_->read_bytes();
+    stats.expert_hits = weights_->expert_hits(), stats.expert_misses = weights_->expert_misses();
   }
   return stats;
 }
@@ -189,6 +189,7 @@ void Engine::measure_step(double took, uint64_t tokens) {
 
 void Engine::publish_stats(double step_seconds) {
   const std::scoped_lock lock(mutex_);
+  weights_ = model_.weights.get();
   stats_.running = static_cast<int>(active_.size());
   stats_.parked = static_cast<int>(parked_.size());
   stats_.kv_positions_max =

@@ -258,6 +258,7 @@ class Engine {
   std::deque<std::unique_ptr<Active>> queue_;
   std::map<std::string, Tenant, std::less<>> tenants_;  // those with requests
   EngineStats stats_;
+  const WeightStream* weights_ = nullptr;  // of the model, once it has one; like stats_ for other threads
   uint64_t arrivals_ = 0;
   std::vector<int> wanted_bits_;  // empty: as they are
   std::optional<uint64_t> wanted_bytes_;
