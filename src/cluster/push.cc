@@ -33,10 +33,10 @@ class Push {
       if (const auto* failure = std::get_if<Failure>(&frame.message)) return fail(Code::kIo, "{}", failure->message);
       const auto* fetch = std::get_if<Fetch>(&frame.message);
       if (!fetch) return fail(Code::kMalformed, "it says what nobody says who fetches");
-      const uint64_t begin = std::min<uint64_t>(fetch->offset, file_.size());
-      const auto bytes = file_.subspan(begin, std::min<uint64_t>(fetch->bytes, file_.size() - begin));
-      TRY(link->send_all(to_bytes({1, 0, PackPiece{fetch->offset, {bytes.begin(), bytes.end()}}}), kSendPatience));
-      tell(bytes.size());
+      PackPiece piece = cut_piece(file_, *fetch);
+      const size_t bytes = piece.bytes.size();
+      TRY(link->send_all(to_bytes({1, 0, std::move(piece)}), kSendPatience));
+      tell(bytes);
     }
   }
   [[nodiscard]] uint64_t sent() const { return sent_; }

@@ -206,11 +206,8 @@ void RemoteChain::take(int node, Frame frame) {
 
 void RemoteChain::send_piece(int node, const Fetch& fetch) {
   const auto file = checkpoint_.files().front().bytes();
-  const uint64_t begin = std::min<uint64_t>(fetch.offset, file.size());
-  const auto bytes = file.subspan(begin, std::min<uint64_t>(fetch.bytes, file.size() - begin));
   Link& control = nodes_[static_cast<size_t>(node)].control;
-  const auto sent = control.link->send(
-      to_bytes({owner_.epoch(), 0, PackPiece{fetch.offset, std::vector<std::byte>(bytes.begin(), bytes.end())}}));
+  const auto sent = control.link->send(to_bytes({owner_.epoch(), 0, cut_piece(file, fetch)}));
   if (!sent) lose(node, sent.error().message);
 }
 

@@ -173,8 +173,9 @@ void read(Reader& in, Assign& m) {
   m.sequences_max = in.at_most<uint32_t>(limits::kStageSequences);
   m.next = in.text();
   m.keep = in.at_most<uint8_t>(1) != 0;
-  m.peers.resize(in.count(10));
-  if (m.peers.size() > limits::kStages) in.refuse();
+  const size_t peers = in.count(10);
+  if (peers > limits::kStages) return in.refuse();
+  m.peers.resize(peers);
   for (PartPeer& peer : m.peers) {
     if (!in.ok()) break;
     peer.address = in.text();
@@ -279,6 +280,12 @@ Message read_message(Reader& in, uint8_t kind) {
 }
 
 }  // namespace
+
+PackPiece cut_piece(std::span<const std::byte> pack, const Fetch& fetch) {
+  const uint64_t begin = std::min<uint64_t>(fetch.offset, pack.size());
+  const auto bytes = pack.subspan(begin, std::min<uint64_t>(fetch.bytes, pack.size() - begin));
+  return {fetch.offset, {bytes.begin(), bytes.end()}};
+}
 
 uint32_t crc32c(std::span<const std::byte> bytes) {
   uint32_t crc = ~0u;

@@ -100,6 +100,9 @@ struct PackPiece {
   std::vector<std::byte> bytes;
 };
 
+// What is asked for of a pack's bytes; fewer at the end.
+PackPiece cut_piece(std::span<const std::byte> pack, const Fetch& fetch);
+
 // A machine that joins asks for its certificate with the invitation's secret, and gets it.
 struct Enrol {
   std::string secret, request_pem;

@@ -15,13 +15,15 @@ KINDS = ("killed", "frozen", "two killed")
 
 
 class Machine:
-    def __init__(self, hearth, environment):
-        self.process = subprocess.Popen([hearth, "node", "--listen", "127.0.0.1:0"], env=environment, stdin=subprocess.DEVNULL,
+    """`within`: words before the command, as of a namespace."""
+
+    def __init__(self, hearth, environment, host="127.0.0.1", within=()):
+        self.process = subprocess.Popen([*within, hearth, "node", "--listen", f"{host}:0"], env=environment, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
         if not line.startswith("Listening on port "):
             raise SystemExit(f"a node does not start: {line}")
-        self.address = "127.0.0.1:" + line.split()[3]
+        self.address = f"{host}:{line.split()[3]}"
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def signal(self, number):

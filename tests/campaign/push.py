@@ -6,8 +6,9 @@
 The machines are processes of `hearth node` in a network namespace, behind a pair of virtual interfaces whose rate a token bucket limits; what
 the link carried is the interface's own count. Needs root and iproute2.
 """
-import argparse, os, pathlib, subprocess, sys, tempfile, threading, time
+import argparse, os, pathlib, subprocess, sys, tempfile, time
 
+from faults import Machine
 from server import finish, model_file
 
 MOST = 1.03  # of the pack's bytes: frames, TLS, TCP and IP
@@ -42,17 +43,6 @@ class SlowLink:
         subprocess.run(("ip", "link", "del", self.near), capture_output=True)
 
 
-def start_node(hearth, link, folder, environment):
-    command = ["ip", "netns", "exec", link.name, hearth, "node", "--listen", f"{link.far_address}:0"]
-    process = subprocess.Popen(command, env=dict(environment, HEARTH_HOME=folder), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
-    line = process.stderr.readline()
-    if not line.startswith("Listening on port "):
-        raise SystemExit(f"a node does not start: {line}")
-    threading.Thread(target=process.stderr.read, daemon=True).start()
-    return process, f"{link.far_address}:{line.split()[3]}"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hearth", default="build/release/hearth")
@@ -60,7 +50,7 @@ def main():
     parser.add_argument("--megabits", type=int, default=20)
     parser.add_argument("--nodes", type=int, default=4)
     options = parser.parse_args()
-    hearth, failures, processes = os.path.abspath(options.hearth), [], []
+    hearth, failures, machines = os.path.abspath(options.hearth), [], []
     with tempfile.TemporaryDirectory() as home:
         link = SlowLink(options.megabits)
         try:
@@ -69,16 +59,14 @@ def main():
             subprocess.run([hearth, "cluster", "init", "--name", "owner"], **sh_env)
             subprocess.run([hearth, "run", options.model, "Hi", "--max-tokens", "1"], **sh_env)  # makes the pack
             pack = max(file.stat().st_size for file in pathlib.Path(home).rglob("*") if file.is_file())
-            addresses = []
             for number in range(options.nodes):
                 folder = os.path.join(home, f"node{number}")
                 os.makedirs(folder)
                 os.symlink(os.path.join(home, "site"), os.path.join(folder, "site"))
-                process, address = start_node(hearth, link, folder, environment)
-                processes.append(process)
-                addresses.append(address)
+                within = ("ip", "netns", "exec", link.name)
+                machines.append(Machine(hearth, dict(environment, HEARTH_HOME=folder), link.far_address, within))
             before, begin = link.sent_bytes(), time.monotonic()
-            pushed = subprocess.run([hearth, "push", options.model, *addresses], env=environment, capture_output=True, text=True)
+            pushed = subprocess.run([hearth, "push", options.model, *(machine.address for machine in machines)], env=environment, capture_output=True, text=True)
             passed, carried = time.monotonic() - begin, link.sent_bytes() - before
             if pushed.returncode != 0:
                 failures.append(pushed.stderr[-500:])
@@ -89,9 +77,8 @@ def main():
             if whole != [pack] * options.nodes:
                 failures.append(f"packs of {whole} bytes instead of {pack}")
         finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+            for machine in machines:
+                machine.end()
             link.close()
     return finish(f"{os.path.basename(options.model)}, {options.nodes} machines behind {options.megabits} Mbit/s",
                   f"pack {pack} bytes, the link carried {carried} ({carried / pack:.3f}), {passed:.0f} s; alone it takes "
