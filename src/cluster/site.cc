@@ -4,6 +4,8 @@
 
 #include "base/limits.h"
 #include "base/mapped_file.h"
+#include "cluster/authority.h"
+#include "cluster/broker.h"
 #include "cluster/frame_link.h"
 #include "store/sha256.h"
 #include "vault/key.h"
@@ -37,17 +39,6 @@ Result<void> make_folder(const fs::path& folder) {
   return {};
 }
 
-// What a name says is shown to people and in logs.
-Result<void> check_name(std::string_view machine) {
-  const auto allowed = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' ||
-           c == '.';
-  };
-  if (machine.empty() || machine.size() > 63 || !std::ranges::all_of(machine, allowed))
-    return fail(Code::kInvalidArgument, "the name of a machine has 1 to 63 letters, digits, '-', '_' or '.'");
-  return {};
-}
-
 // In the same time whatever differs.
 bool same_secret(std::string_view a, std::string_view b) {
   unsigned differs = a.size() == b.size() ? 0 : 1;
@@ -59,18 +50,16 @@ bool same_secret(std::string_view a, std::string_view b) {
 }  // namespace
 
 Result<void> make_site(const fs::path& folder, const std::string& machine) {
-  TRY(check_name(machine));
+  TRY(check_machine_name(machine));
   TRY(make_folder(folder));
   const CertificateRequest request = TRY(make_request(machine));
-  const fs::path made = folder / "authority.new";  // the site is there when all of it is
+  const fs::path made = folder / "authority.new";
   TRY(write_authority(made, authority_key(folder), "hearth site of " + machine));
   TRY(write_text(key(folder), request.key_pem));
-  const std::string own = TRY(sign_request(made, authority_key(folder), request.request_pem));
-  TRY(write_text(certificate(folder), own));
   std::error_code error;
   fs::rename(made, authority(folder), error);
   if (error) return fail(Code::kIo, "{}: {}", authority(folder).string(), error.message());
-  return {};
+  return write_text(certificate(folder), TRY(issue_certificate(folder, request.request_pem)));
 }
 
 Result<std::shared_ptr<SiteTls>> open_site(const fs::path& folder) {
@@ -80,7 +69,10 @@ Result<std::shared_ptr<SiteTls>> open_site(const fs::path& folder) {
                 "{}: this machine belongs to no site; make one with `hearth cluster init`, or join with `hearth node "
                 "--join TOKEN` (a token: `hearth cluster invite` where the site was made)",
                 folder.string());
-  return SiteTls::member(authority(folder), certificate(folder), key(folder));
+  auto tls = TRY(SiteTls::member(authority(folder), certificate(folder), key(folder)));
+  if (const std::string list = TRY(read_revoked(folder)); !list.empty())
+    TRY(tls->revoked()->take(authority(folder), list));
+  return tls;
 }
 
 std::string to_text(const Invitation& invitation) {
@@ -147,24 +139,27 @@ Result<std::string> InvitationDesk::wait_for_one(const std::atomic<bool>& interr
     if (!enrol) continue;
     const bool right = same_secret(enrol->secret, state_->invitation.secret);
     const auto signed_pem =
-        right ? sign_request(authority(state_->folder), authority_key(state_->folder), enrol->request_pem)
+        right ? issue_certificate(state_->folder, enrol->request_pem)
               : Result<std::string>(fail(Code::kInvalidArgument, "the token is not valid, or was used"));
     if (signed_pem) {
       const std::string own = TRY(read_file(authority(state_->folder), limits::kPemBytes));
-      TRY((*link)->send_all(to_bytes({0, 0, Enrolled{*signed_pem, own}}), kPatience));
+      std::string brokers;
+      for (const std::string& each : TRY(site_brokers(state_->folder))) brokers += each + "\n";
+      const std::string revoked = TRY(read_revoked(state_->folder));
+      TRY((*link)->send_all(to_bytes({0, 0, Enrolled{*signed_pem, own, brokers, revoked}}), kPatience));
       const auto done = next_frame(**link, reader, kPatience);  // its name, once it has written all
       const auto* name = done ? std::get_if<Failure>(&done->message) : nullptr;
       return name ? name->message : std::string("a machine");
     }
     (void)(*link)->send_all(to_bytes({0, 0, Failure{false, signed_pem.error().message}}), kPatience);
-    if (++wrong == kWrongSecretsMax)
+    if (!right && ++wrong == kWrongSecretsMax)
       return fail(Code::kLimit, "{} machines came with a wrong token; invite anew", wrong);
   }
   return fail(Code::kCancelled, "nobody joined");
 }
 
 Result<void> join_site(const fs::path& folder, const Invitation& invitation, const std::string& machine) {
-  TRY(check_name(machine));
+  TRY(check_machine_name(machine));
   TRY(make_folder(folder));
   const auto tls = TRY(SiteTls::guest(invitation.authority_digest));
   const ListenAddress address = TRY(parse_listen_address(invitation.address));
@@ -182,6 +177,8 @@ Result<void> join_site(const fs::path& folder, const Invitation& invitation, con
   TRY(write_text(folder / "authority.new", enrolled->authority_pem));
   if (TRY(certificate_digest(folder / "authority.new")) != invitation.authority_digest)
     return fail(Code::kCorrupt, "{}: that is not the authority of the token", invitation.address);
+  if (!enrolled->brokers.empty()) TRY(write_text(folder / "brokers", enrolled->brokers));
+  if (!enrolled->revoked_pem.empty()) TRY(write_text(folder / "revoked.pem", enrolled->revoked_pem));
   std::error_code error;
   fs::rename(folder / "authority.new", authority(folder), error);
   if (error) return fail(Code::kIo, "{}: {}", authority(folder).string(), error.message());

@@ -254,10 +254,15 @@ void read(Reader& in, Enrol& m) {
   m.request_pem = in.long_text();
 }
 
-void write(Writer& out, const Enrolled& m) { out.long_text(m.certificate_pem), out.long_text(m.authority_pem); }
+void write(Writer& out, const Enrolled& m) {
+  out.long_text(m.certificate_pem), out.long_text(m.authority_pem);
+  out.text(m.brokers), out.long_text(m.revoked_pem);
+}
 void read(Reader& in, Enrolled& m) {
   m.certificate_pem = in.long_text();
   m.authority_pem = in.long_text();
+  m.brokers = in.text();
+  m.revoked_pem = in.long_text();
 }
 
 void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden); }

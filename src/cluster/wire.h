@@ -109,6 +109,8 @@ struct Enrol {
 };
 struct Enrolled {
   std::string certificate_pem, authority_pem;
+  std::string brokers{};      // "HOST:PORT", one a line
+  std::string revoked_pem{};  // the newest list of revoked certificates; may be empty
 };
 
 using Message =

@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/bn.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -113,6 +114,16 @@ std::string name_in_certificate(const SSL* ssl) {
   return name;
 }
 
+std::string serial_of_certificate(const SSL* ssl) {
+  const X509* certificate = SSL_get0_peer_certificate(ssl);
+  BIGNUM* number = certificate ? ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr) : nullptr;
+  char* hex = number ? BN_bn2hex(number) : nullptr;
+  std::string text = hex ? hex : "";
+  OPENSSL_free(hex);
+  BN_free(number);
+  return text;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PeerLink>> PeerLink::dial(const SiteTls& tls, const ListenAddress& to, milliseconds patience) {
@@ -152,7 +163,19 @@ Result<std::unique_ptr<PeerLink>> PeerLink::shake_hands(const SiteTls& tls, Desc
     if (!wait_on(link->fd(), events, until(end))) return fail(Code::kIo, "the handshake takes too long");
   }
   link->peer_ = name_in_certificate(ssl);
+  link->serial_ = serial_of_certificate(ssl);
+  link->revoked_ = tls.revoked();
+  TRY(link->check_revoked());
   return link;
+}
+
+// A certificate that is taken back ends its connections too.
+Result<void> PeerLink::check_revoked() {
+  const uint64_t newest = revoked_->number();
+  if (newest == looked_at_) return {};
+  if (revoked_->has(serial_)) return fail(Code::kIo, "the certificate of {} is revoked", peer_);
+  looked_at_ = newest;
+  return {};
 }
 
 PeerLink::~PeerLink() { SSL_free(ssl_); }
@@ -201,6 +224,7 @@ Result<void> PeerLink::send_all(std::span<const std::byte> bytes, milliseconds p
 
 Result<size_t> PeerLink::receive(std::span<std::byte> into) {
   const std::scoped_lock lock(mutex_);
+  TRY(check_revoked());
   ERR_clear_error();
   const int got = SSL_read(ssl_, into.data(), static_cast<int>(std::min<size_t>(into.size(), 1 << 30)));
   if (got > 0) return static_cast<size_t>(got);

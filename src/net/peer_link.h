@@ -51,12 +51,15 @@ class PeerLink {
   static Result<std::unique_ptr<PeerLink>> shake_hands(const SiteTls& tls, Descriptor fd, bool dialled,
                                                        std::chrono::milliseconds patience);
   [[nodiscard]] Result<void> lost(int returned) const;
+  Result<void> check_revoked();
 
   Descriptor fd_;
   mutable std::mutex mutex_;  // OpenSSL's connections are for one thread at a time
   ssl_st* ssl_;
   std::vector<std::byte> unsent_;
-  std::string peer_;
+  std::string peer_, serial_;
+  std::shared_ptr<Revoked> revoked_;
+  uint64_t looked_at_ = 0;  // the list of revoked certificates that this one's is not in
 };
 
 // Until one of them can be received from, or sent to if something is unsent.

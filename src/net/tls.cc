@@ -92,7 +92,7 @@ Certificate make_own_certificate(EVP_PKEY* key, const std::string& name, const s
                     X509_set_issuer_name(made, X509_get_subject_name(made)) == 1 &&
                     (names.empty() || add_extension(made, made, NID_subject_alt_name, names)) &&
                     add_extension(made, made, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
-                    add_extension(made, made, NID_key_usage, "critical,digitalSignature,keyCertSign") &&
+                    add_extension(made, made, NID_key_usage, "critical,digitalSignature,keyCertSign,cRLSign") &&
                     (names.empty() || add_extension(made, made, NID_ext_key_usage, "serverAuth")) &&
                     X509_sign(made, key, EVP_sha256()) > 0;
   return done ? std::move(certificate) : nullptr;
@@ -226,7 +226,7 @@ Result<CertificateRequest> make_request(const std::string& name) {
 }
 
 Result<std::string> sign_request(const std::filesystem::path& authority_pem, const std::filesystem::path& authority_key,
-                                 std::string_view request_pem) {
+                                 std::string_view request_pem, const std::vector<std::string>& hosts) {
   const Certificate authority = TRY(read_certificate(authority_pem));
   const Key signer = TRY(read_key(authority_key));
   const Bio bio = request_pem.size() <= limits::kPemBytes ? view(request_pem) : nullptr;
@@ -237,12 +237,14 @@ Result<std::string> sign_request(const std::filesystem::path& authority_pem, con
   const Certificate certificate = begin_certificate(key);
   X509* made = certificate.get();
   const Bio out(BIO_new(BIO_s_mem()));
-  const bool done = made && out && X509_set_subject_name(made, X509_REQ_get_subject_name(request.get())) == 1 &&
-                    X509_set_issuer_name(made, X509_get_subject_name(authority.get())) == 1 &&
-                    add_extension(authority.get(), made, NID_basic_constraints, "critical,CA:FALSE") &&
-                    add_extension(authority.get(), made, NID_key_usage, "critical,digitalSignature") &&
-                    add_extension(authority.get(), made, NID_ext_key_usage, "serverAuth,clientAuth") &&
-                    X509_sign(made, signer.get(), EVP_sha256()) > 0 && PEM_write_bio_X509(out.get(), made) == 1;
+  const bool done =
+      made && out && X509_set_subject_name(made, X509_REQ_get_subject_name(request.get())) == 1 &&
+      X509_set_issuer_name(made, X509_get_subject_name(authority.get())) == 1 &&
+      add_extension(authority.get(), made, NID_basic_constraints, "critical,CA:FALSE") &&
+      add_extension(authority.get(), made, NID_key_usage, "critical,digitalSignature") &&
+      add_extension(authority.get(), made, NID_ext_key_usage, "serverAuth,clientAuth") &&
+      (hosts.empty() || add_extension(authority.get(), made, NID_subject_alt_name, alternative_names(hosts))) &&
+      X509_sign(made, signer.get(), EVP_sha256()) > 0 && PEM_write_bio_X509(out.get(), made) == 1;
   if (!done) return fail(Code::kInternal, "signing a certificate: {}", reason());
   return text_of(out.get());
 }

@@ -1,8 +1,11 @@
 // Certificates: of a server, and of the machines of a site, which believe each other by one authority.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -46,10 +49,34 @@ struct CertificateRequest {
 };
 Result<CertificateRequest> make_request(const std::string& name);
 // The certificate for a request, which is not trusted: its key has to have signed it; of the rest only the name is taken over.
+// `hosts`: names and addresses it is to be believed under by who does not know the site.
 Result<std::string> sign_request(const std::filesystem::path& authority_pem, const std::filesystem::path& authority_key,
-                                 std::string_view request_pem);
+                                 std::string_view request_pem, const std::vector<std::string>& hosts = {});
+// What the authority takes back: a list of certificates' serial numbers (hex), signed, with a number that only grows.
+Result<std::string> sign_revoked(const std::filesystem::path& authority_pem, const std::filesystem::path& authority_key,
+                                 const std::vector<std::string>& serials, uint64_t number);
+// Hex, of the first certificate of a text; and the name in it.
+struct CertificateName {
+  std::string name, serial;
+};
+Result<CertificateName> certificate_name(std::string_view certificate_pem);
 // SHA-256 of the first certificate of a file, 64 digits of lower-case hex.
 Result<std::string> certificate_digest(const std::filesystem::path& certificate_pem);
+
+// The newest list of revoked certificates a machine knows. Any thread.
+class Revoked {
+ public:
+  // False for a list that is not newer. kMalformed, kCorrupt: it is none, or not the authority's.
+  Result<bool> take(const std::filesystem::path& authority_pem, std::string_view list_pem);
+  [[nodiscard]] bool has(const std::string& serial) const;
+  [[nodiscard]] uint64_t number() const { return number_; }  // 0: none yet
+  [[nodiscard]] std::vector<std::string> serials() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> serials_;
+  std::atomic<uint64_t> number_{0};
+};
 
 // What a machine of a site shows and demands, whichever side dials: TLS 1.3. Immutable; any thread.
 class SiteTls {
@@ -69,9 +96,12 @@ class SiteTls {
   SiteTls& operator=(const SiteTls&) = delete;
   [[nodiscard]] ssl_ctx_st* handle() const { return handle_; }
   [[nodiscard]] const std::string& authority_digest() const { return authority_digest_; }
+  // Connections look at it as long as they are.
+  [[nodiscard]] const std::shared_ptr<Revoked>& revoked() const { return revoked_; }
 
  private:
   SiteTls() = default;
+  std::shared_ptr<Revoked> revoked_ = std::make_shared<Revoked>();
   ssl_ctx_st* handle_ = nullptr;
   std::string authority_digest_;
 };
