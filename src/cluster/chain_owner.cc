@@ -9,8 +9,12 @@ namespace hearth::cluster {
 
 using Kind = ChainAction::Kind;
 
-ChainOwner::ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing)
-    : first_plan_(plan), plan_(std::move(plan)), timing_(timing), nodes_(static_cast<size_t>(n_nodes)) {}
+ChainOwner::ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, uint32_t term)
+    : first_plan_(plan),
+      plan_(std::move(plan)),
+      timing_(timing),
+      nodes_(static_cast<size_t>(n_nodes)),
+      epoch_(static_cast<uint64_t>(term) << 32) {}
 
 const PlannedStage* ChainOwner::stage_of(int node) const {
   const auto found = std::ranges::find(plan_.stages, node, &PlannedStage::node);

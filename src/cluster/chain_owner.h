@@ -44,7 +44,8 @@ struct ChainAction {
 
 class ChainOwner {
  public:
-  ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing);
+  // `term`: the upper half of all epochs, so that those of a later owner of the same chain are later.
+  ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, uint32_t term = 0);
 
   // Begins the first epoch, or one with all nodes of the first plan again.
   void begin(Time now);

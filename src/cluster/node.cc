@@ -43,7 +43,31 @@ NodeStats Node::stats() const {
           .assignments = n_assignments_,
           .steps = n_steps_,
           .stale_steps = n_stale_,
-          .given_bytes = n_given_};
+          .given_bytes = n_given_,
+          .stale_owners = n_stale_owners_};
+}
+
+std::vector<MemberStage> Node::stages() const {
+  std::vector<MemberStage> all;
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [id, session] : sessions_)
+    if (auto stage = session->stage(); stage.end > 0) all.push_back(std::move(stage));
+  return all;
+}
+
+// Of a chain that has a name its owner's term is in the upper half of the epoch. Who has an older one than was seen here is told
+// whose the chain is, and that is all it gets.
+bool Node::check_owner(PeerLink& link, uint64_t epoch, const SessionId& id) {
+  const uint64_t term = epoch >> 32;
+  if (term == 0 || !options_.terms) return true;
+  std::string key;
+  for (const std::byte byte : id) key += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  const auto raised = options_.terms->raise(key, {.term = term, .owner = link.peer()});
+  if (raised) return true;
+  ++n_stale_owners_;
+  LOG(kWarning, "{}: {}", link.peer(), raised.error().message);
+  (void)link.send_all(to_bytes({epoch, 0, Failure{false, raised.error().message}}), kHandshake);
+  return false;
 }
 
 void Node::accept(const std::stop_token& stop) {
@@ -99,7 +123,10 @@ void Node::serve(Descriptor accepted) {
     LOG(kWarning, "{}: {}", link->peer(), first ? "a connection of no session" : first.error().message);
     return;
   }
-  if (hello->link == LinkClass::kControl) return serve_control(link, reader, hello->session);
+  if (hello->link == LinkClass::kControl) {
+    if (check_owner(*link, first->epoch, hello->session)) serve_control(link, reader, hello->session);
+    return;
+  }
   if (hello->link == LinkClass::kSteps) return serve_steps(*link, reader, *session);
   session->answer_on(link);
   (void)next_frame(*link, reader, kForever);  // nothing comes but its end

@@ -13,6 +13,8 @@
 #include <set>
 #include <thread>
 
+#include "cluster/lease.h"
+#include "cluster/members.h"
 #include "cluster/wire.h"
 #include "net/peer_link.h"
 
@@ -38,6 +40,8 @@ struct NodeOptions {
   std::function<Result<Checkpoint>(const Assign& assignment, const PackSources& sources)> open_model;
   // A piece of what it has or is getting of a pack, for others of the site; kNotFound. On any thread.
   std::function<Result<std::vector<std::byte>>(const Want& want)> read_piece;
+  // The highest term of each chain, by session; null: no chain has an owner before.
+  std::shared_ptr<TermFile> terms{};
 };
 
 struct NodeStats {
@@ -45,6 +49,7 @@ struct NodeStats {
   uint64_t assignments = 0, steps = 0;
   uint64_t stale_steps = 0;  // of epochs that are over
   uint64_t given_bytes = 0;  // of packs, to other nodes
+  uint64_t stale_owners = 0;
 };
 
 class Node {
@@ -56,6 +61,8 @@ class Node {
 
   [[nodiscard]] uint16_t port() const { return listener_->port(); }
   [[nodiscard]] NodeStats stats() const;
+  // What runs here, for whom.
+  [[nodiscard]] std::vector<MemberStage> stages() const;
 
  private:
   friend class NodeSession;
@@ -68,6 +75,7 @@ class Node {
   void accept(const std::stop_token& stop);
   void serve(Descriptor accepted);
   void serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& reader, const SessionId& id);
+  bool check_owner(PeerLink& link, uint64_t epoch, const SessionId& id);
   void serve_steps(PeerLink& link, FrameReader& reader, NodeSession& session);
   void serve_pieces(PeerLink& link, FrameReader& reader);
   // A model is being fetched, a piece of it came, or it ended.
@@ -83,7 +91,8 @@ class Node {
   std::list<std::weak_ptr<PeerLink>> links_;
   bool ending_ = false;
   std::mutex compute_;  // the backend is one thread's at a time
-  std::atomic<uint64_t> n_connections_{0}, n_refused_{0}, n_assignments_{0}, n_steps_{0}, n_stale_{0}, n_given_{0};
+  std::atomic<uint64_t> n_connections_{0}, n_refused_{0}, n_assignments_{0}, n_steps_{0}, n_stale_{0}, n_given_{0},
+      n_stale_owners_{0};
   std::condition_variable fetched_;  // with mutex_
   std::multiset<Digest> fetching_;
   uint64_t n_fetched_ = 0;

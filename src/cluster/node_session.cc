@@ -73,6 +73,14 @@ void NodeSession::load(uint64_t epoch, const Assign& assignment) {
     stage_.reset();
     return fail_with(epoch, made.error().message, false);
   }
+  {
+    const std::scoped_lock state(mutex_);
+    told_ = {.owner = control_->peer(),
+             .model = to_hex(assignment.model),
+             .first = assignment.layers.first,
+             .end = assignment.layers.end,
+             .epoch = epoch};
+  }
   (void)control_->send_all(to_bytes({epoch, 0, Ready{}}), kSendPatience);
   LOG(kInfo, "epoch {}: layers {} to {} for {}", epoch, assignment.layers.first, assignment.layers.end,
       control_->peer());
@@ -161,6 +169,7 @@ void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
   {
     const std::scoped_lock state(mutex_);
     last = next_.empty();
+    ++told_.steps;
   }
   auto bytes = last ? to_bytes({epoch, number, StepAnswer{std::move(step.hidden)}})
                     : step_bytes(epoch, number, step.ops, step.rows, step.hidden);
@@ -194,6 +203,11 @@ Result<std::shared_ptr<PeerLink>> NodeSession::way_on(uint64_t epoch) {
   const std::scoped_lock lock(mutex_);
   if (next != next_) return fail(Code::kCancelled, "another stage is next by now");
   return next_link_ = std::move(link);
+}
+
+MemberStage NodeSession::stage() const {
+  const std::scoped_lock lock(mutex_);
+  return told_;
 }
 
 void NodeSession::answer_on(std::shared_ptr<PeerLink> link) {

@@ -29,6 +29,8 @@ class NodeSession {
   void step(uint64_t epoch, uint64_t number, Step step);
   // From now on answers go here, if this is the last stage.
   void answer_on(std::shared_ptr<PeerLink> link);
+  // For people; without layers while there are none.
+  [[nodiscard]] MemberStage stage() const;
   // Its connections are closed and nothing is waited for any more. From any thread.
   void end();
 
@@ -51,13 +53,14 @@ class NodeSession {
   Digest model_{};
   std::unique_ptr<Stage> stage_;
 
-  std::mutex mutex_;  // of what follows; never held while something is waited for but `changed_`
+  mutable std::mutex mutex_;  // of what follows; never held while something is waited for but `changed_`
   std::condition_variable changed_;
   bool over_ = false;
   uint64_t assigned_ = 0;  // the epoch of the newest assignment, which may still be loading
   std::string next_;
   std::shared_ptr<PeerLink> next_link_, answers_;
   std::deque<PackPiece> pieces_;
+  MemberStage told_;
   std::jthread loader_;  // last
 };
 

@@ -82,17 +82,17 @@ PlannedChain measured(const PlannerModel& model, const Sums& sums, std::span<con
   return made;
 }
 
-}  // namespace
-
-Result<PlannedChain> plan_chain(const PlannerModel& model, std::span<const PlannerMachine> machines,
-                                const PlannerWish& wish) {
+// Over as many of the others as are looked at, the lowest by `order` first.
+template <typename Order>
+Result<PlannedChain> plan_over(const PlannerModel& model, std::span<const PlannerMachine> machines,
+                               const PlannerWish& wish, const Order& order) {
   if (machines.empty() || model.layers.empty() || wish.streams < 1)
     return fail(Code::kInvalidArgument, "a plan for {} machines, {} layers and {} answers at once", machines.size(),
                 model.layers.size(), wish.streams);
   const Sums sums(model.layers);
   std::vector<int> others(machines.size() - 1);
   std::iota(others.begin(), others.end(), 1);
-  std::ranges::stable_sort(others, {}, [&](int i) { return machines[static_cast<size_t>(i)].link_seconds; });
+  std::ranges::stable_sort(others, {}, order);
   others.resize(std::min(others.size(), kPlannedMachines));
   PlannedChain best, alone;
   for (uint32_t set = 0; set < (1u << others.size()); ++set) {
@@ -127,6 +127,18 @@ Result<PlannedChain> plan_chain(const PlannerModel& model, std::span<const Plann
   planned.alone_fits = fits;
   planned.alone_tokens_per_second = alone.tokens_per_second;
   return planned;
+}
+
+}  // namespace
+
+Result<PlannedChain> plan_chain(const PlannerModel& model, std::span<const PlannerMachine> machines,
+                                const PlannerWish& wish) {
+  // The nearest machines first; where these have too little memory, those that have the most.
+  const auto planned =
+      plan_over(model, machines, wish, [&](int i) { return machines[static_cast<size_t>(i)].link_seconds; });
+  if (planned || planned.error().code != Code::kLimit || machines.size() - 1 <= kPlannedMachines) return planned;
+  return plan_over(model, machines, wish,
+                   [&](int i) { return -static_cast<double>(machines[static_cast<size_t>(i)].memory_bytes); });
 }
 
 }  // namespace hearth::cluster

@@ -46,7 +46,8 @@ struct PlannedChain {
 };
 
 // machines[0] is the owner. The owner alone is always looked at, and kept unless a chain is better by the margin, or it does not fit.
-// Chains go over the others in the order of their links; which of them take part is tried for all sets of the first kPlannedMachines,
+// Chains go over the others in the order of their links; which of them take part is tried for all sets of the first kPlannedMachines (or,
+// where these have too little memory, of those that have the most),
 // and their layers are divided exactly: for one answer so that the sum of all stages is least, for several the slowest stage.
 // kLimit if the model fits nowhere, with the bytes that are missing. Cost: 2^machines times stages times layers squared.
 inline constexpr size_t kPlannedMachines = 8;

@@ -44,6 +44,13 @@ TEST(Planner, AFasterMachineTakesTheLayers) {
   EXPECT_EQ(plan({machine(4000, 2), machine(4000, 10, 600)}), "own 20") << "but not at the end of a slow link";
 }
 
+TEST(Planner, FarMachinesCountWhereNearOnesHaveTooLittleMemory) {
+  std::vector<PlannerMachine> machines{machine(300, 10)};
+  for (int i = 0; i < 20; ++i) machines.push_back(machine(100, 5, 0.2));
+  machines.push_back(machine(3000, 5, 9));
+  EXPECT_EQ(plan(machines), "own 1 21:1-20");
+}
+
 TEST(Planner, MemoryIsPutTogether) {
   EXPECT_EQ(plan({machine(1200, 10), machine(1000, 5)}), "own 10 1:10-20");
   EXPECT_EQ(plan({machine(200, 10), machine(1000, 5), machine(1000, 5, 3)}), "own 0 1:0-10 2:10-20");

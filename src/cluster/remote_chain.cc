@@ -1,10 +1,12 @@
 #include "cluster/remote_chain.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/log.h"
 #include "model/arch/all.h"
 #include "model/pack.h"
+#include "store/sha256.h"
 #include "vault/key.h"
 
 namespace hearth::cluster {
@@ -16,6 +18,20 @@ constexpr int kPartRows = 128;
 constexpr Time kDialPatience{1000};
 
 Time now() { return std::chrono::duration_cast<Time>(std::chrono::steady_clock::now().time_since_epoch()); }
+
+// All owners of a chain that has a name use the same.
+SessionId session_of(const std::string& name) {
+  Sha256 sha;
+  sha.update(std::as_bytes(std::span(name)));
+  const std::string hex = sha.hex();
+  SessionId session{};
+  for (size_t i = 0; i < session.size(); ++i) {
+    unsigned byte = 0;
+    std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, byte, 16);
+    session[i] = static_cast<std::byte>(byte);
+  }
+  return session;
+}
 
 }  // namespace
 
@@ -33,6 +49,7 @@ Result<std::shared_ptr<RemoteChain>> RemoteChain::create(RemoteChainOptions opti
       new RemoteChain(std::move(options), std::move(checkpoint), std::move(backend), std::move(config)));
   chain->model_ = model;
   fill_random(chain->session_);
+  if (!chain->options_.name.empty()) chain->session_ = session_of(chain->options_.name);
   for (const ListenAddress& address : chain->options_.nodes) {
     chain->nodes_.emplace_back();
     chain->nodes_.back().address = address;

@@ -19,6 +19,10 @@ struct RemoteChainOptions {
   std::vector<ListenAddress> nodes;  // those with stages first, then spare ones
   ChainPlan plan{};
   ChainTiming timing{};
+  // Of a chain that has one owner at a time in the site, and that owner's term; empty: it is this process's alone.
+  std::string name{};
+  uint32_t term = 0;
+  std::shared_ptr<const void> kept{};  // what has to live as long as the chain
 };
 
 class RemoteChain final : public Chain {
@@ -55,7 +59,7 @@ class RemoteChain final : public Chain {
         checkpoint_(std::move(pack)),
         backend_(std::move(backend)),
         config_(std::move(config)),
-        owner_(options_.plan, static_cast<int>(options_.nodes.size()), options_.timing) {}
+        owner_(options_.plan, static_cast<int>(options_.nodes.size()), options_.timing, options_.term) {}
 
   Result<void> set_up();
   Result<void> make_own_stage();

@@ -1,0 +1,108 @@
+// A site that is a leaf of a hub: what leaves it, and what happens when the link is cut.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <mutex>
+
+#include "cluster/test_hub.h"
+
+namespace hearth::cluster {
+namespace {
+
+using std::chrono::milliseconds;
+using test::soon;
+
+constexpr BusQueue kHere{"hearth_jobs", "hearth.jobs.>"}, kAtHub{"hearth_jobs", "up.jobs.>"};
+
+std::vector<std::string> take_all(ControlBus& bus, const BusQueue& queue) {
+  std::vector<std::string> all;
+  for (;;) {
+    const auto taken = bus.take(
+        queue,
+        [&](std::string_view, std::string_view data) {
+          all.emplace_back(data);
+          return true;
+        },
+        milliseconds(500));
+    EXPECT_TRUE(taken) << taken.error().message;
+    if (!taken || !*taken) return all;
+  }
+}
+
+class Leaf : public LinkedSites {
+ protected:
+  // What waits in the site's queue goes to the hub's; what the hub did not take in stays. How many went.
+  static int forward(ControlBus& bus) {
+    int gone = 0;
+    for (;;) {
+      const auto taken = bus.take(
+          kHere,
+          [&](std::string_view subject, std::string_view data) {
+            const std::string id(data.substr(0, data.find(' ')));
+            const std::string up = "up.jobs." + std::string(subject.substr(subject.rfind('.') + 1));
+            const bool there = bus.post(up, id, data).has_value();
+            gone += there ? 1 : 0;
+            return there;
+          },
+          milliseconds(500));
+      if (!taken || !*taken) return gone;
+      if (gone == 0) return 0;  // the hub takes nothing now
+    }
+  }
+};
+
+TEST_F(Leaf, ASiteGoesOnAloneAndItsJobsArriveOnce) {
+  const auto box = connect(options("box")), cellar = connect(options("cellar")), hub = connect(hub_options("box"));
+  ASSERT_TRUE(hub->make(kAtHub)) << hub_->log();
+  ASSERT_TRUE(box->make(kHere)) << broker_->log();
+  ASSERT_TRUE(soon([&] { return box->post("up.jobs.digest", "first", "first at once").has_value(); }))
+      << broker_->log() << hub_->log();
+  hub_->signal(SIGSTOP);  // the link is there, and nobody at its end
+  for (int i = 0; i < 5; ++i) {
+    const std::string id = "job" + std::to_string(i);
+    const auto posted = cellar->post("hearth.jobs.batch", id, id + " of the cellar");
+    ASSERT_TRUE(posted) << posted.error().message;
+    EXPECT_TRUE(cellar->post("hearth.jobs.batch", id, id + " of the cellar")) << "twice is once";
+  }
+  EXPECT_TRUE(cellar->put({"hearth_nodes", std::chrono::seconds(30)}, "cellar.node", "here")) << "the site goes on";
+  EXPECT_EQ(forward(*box), 0) << "nothing goes now";
+  hub_->kill();
+  EXPECT_EQ(forward(*box), 0);
+  EXPECT_TRUE(box->publish("hearth.beat.box", "still here"));
+  hub_->start();
+  int gone = 0;
+  EXPECT_TRUE(soon([&] { return (gone += forward(*box)) >= 5; })) << broker_->log() << hub_->log();
+  ASSERT_TRUE(hub->wait(kSitePatience));
+  std::vector<std::string> arrived;
+  EXPECT_TRUE(soon([&] {
+    const auto more = take_all(*hub, kAtHub);
+    arrived.insert(arrived.end(), more.begin(), more.end());
+    return arrived.size() >= 6;
+  }));
+  EXPECT_TRUE(take_all(*hub, kAtHub).empty()) << "nothing comes twice";
+  EXPECT_EQ(arrived, (std::vector<std::string>{"first at once", "job0 of the cellar", "job1 of the cellar",
+                                               "job2 of the cellar", "job3 of the cellar", "job4 of the cellar"}));
+}
+
+TEST_F(Leaf, WhatIsTheSitesStaysInIt) {
+  const auto box = connect(options("box")), hub = connect(hub_options("cellar"));
+  std::mutex mutex;
+  std::vector<std::string> heard;
+  for (const std::string subject : {"hearth.>", "up.>"})
+    ASSERT_TRUE(hub->subscribe(subject, [&](std::string_view, std::string_view data) {
+      const std::scoped_lock lock(mutex);
+      heard.emplace_back(data);
+    }));
+  ASSERT_TRUE(hub->flush(kSitePatience));
+  EXPECT_TRUE(soon([&] {
+    EXPECT_TRUE(box->publish("hearth.beat.box", "who is at home"));
+    EXPECT_TRUE(box->publish("up.digest", "how much is free"));
+    const std::scoped_lock lock(mutex);
+    return !heard.empty();
+  })) << broker_->log();
+  const std::scoped_lock lock(mutex);
+  for (const std::string& each : heard) EXPECT_EQ(each, "how much is free");
+}
+
+}  // namespace
+}  // namespace hearth::cluster
