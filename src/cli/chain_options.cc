@@ -6,7 +6,11 @@
 #include <charconv>
 
 #include "base/limits.h"
+#include "cli/auto_stages.h"
+#include "cli/interrupt.h"
 #include "cli/settings.h"
+#include "cli/site_presence.h"
+#include "cluster/lease.h"
 #include "cluster/remote_chain.h"
 #include "cluster/site.h"
 #include "model/arch/all.h"
@@ -15,6 +19,8 @@ namespace hearth::cli {
 namespace {
 
 using cluster::ChainPlan;
+
+constexpr std::chrono::milliseconds kBrokerPatience{5000};
 
 Result<int> parse_layer(std::string_view text, std::string_view whole) {
   int layer = 0;
@@ -63,9 +69,13 @@ std::string machine_name() {
 void declare_chain_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--stages", options.stages,
                  "Machines of the site that run the layers, in order: HOST:PORT,... for even parts, or "
-                 "HOST:PORT=FIRST-END,...; they run `hearth node`")
+                 "HOST:PORT=FIRST-END,...; they run `hearth node`. auto: whoever is there and makes it faster, or "
+                 "possible")
       ->delimiter(',')
       ->allow_extra_args(false);
+  app.add_flag_callback("--cluster", [&options] { options.stages = {"auto"}; }, "The same as --stages auto");
+  app.add_option("--chain", options.chain,
+                 "With --stages: a name for this use of the site; one owner at a time has it, the next waits");
   app.add_option("--spare", options.spares, "HOST:PORT,... of machines that take over when one with a stage is lost")
       ->delimiter(',')
       ->allow_extra_args(false);
@@ -75,9 +85,12 @@ void declare_chain_options(CLI::App& app, ModelOptions& options) {
 
 Result<void> check_chain(const ModelOptions& options) {
   if (!has_chain(options)) {
-    if (options.spares.empty() && options.own_layers == 0) return {};
-    return fail(Code::kInvalidArgument, "--spare and --own-layers go with --stages");
+    if (options.spares.empty() && options.own_layers == 0 && options.chain.empty()) return {};
+    return fail(Code::kInvalidArgument, "--spare, --own-layers and --chain go with --stages");
   }
+  if (auto_stages(options) && (options.own_layers > 0 || !options.spares.empty()))
+    return fail(Code::kInvalidArgument, "--stages auto chooses the owner's layers and spare machines itself");
+  if (!options.chain.empty()) TRY(cluster::check_chain_name(options.chain));
   const auto without = [](std::string_view what, std::string_view why) {
     return fail(Code::kInvalidArgument, "--stages does not go together with {}: {}", what, why);
   };
@@ -99,8 +112,29 @@ Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Mod
   const DecoderConfig config = TRY(family->configure(ModelKeys(*model.checkpoint)));
   cluster::RemoteChainOptions chain;
   chain.tls = TRY(cluster::open_site(site_folder()));
-  chain.plan = TRY(read_stages(options, config.n_layers(), chain.nodes));
-  for (const std::string& spare : options.spares) chain.nodes.push_back(TRY(parse_listen_address(spare)));
+  // Kept as long as the chain: lists of revoked certificates come over it, and the lease goes on.
+  struct Kept {
+    std::unique_ptr<cluster::Presence> presence;
+    std::unique_ptr<cluster::Lease> lease;
+  };
+  const auto kept = std::make_shared<Kept>();
+  kept->presence = TRY(join_bus(chain.tls, nullptr));
+  if (auto_stages(options)) {
+    TRY(choose_stages(options, model, config, kept->presence.get(), chain));
+  } else {
+    chain.plan = TRY(read_stages(options, config.n_layers(), chain.nodes));
+    for (const std::string& spare : options.spares) chain.nodes.push_back(TRY(parse_listen_address(spare)));
+  }
+  if (!options.chain.empty()) {
+    if (!kept->presence)
+      return fail(Code::kNotFound, "--chain {}: the site has no broker to ask who has it", options.chain);
+    TRY(kept->presence->wait(kBrokerPatience));
+    const InterruptFlag interrupt;
+    kept->lease = TRY(cluster::Lease::take(*kept->presence, site_folder() / "leases", options.chain, interrupt.flag()));
+    chain.name = options.chain;
+    chain.term = static_cast<uint32_t>(kept->lease->term());
+  }
+  chain.kept = kept;
   return cluster::RemoteChain::create(std::move(chain), model.checkpoint->path(), model.backend);
 }
 

@@ -17,6 +17,7 @@ std::string machine_name();
 // Declares --stages, --spare and --own-layers.
 void declare_chain_options(CLI::App& app, ModelOptions& options);
 inline bool has_chain(const ModelOptions& options) { return !options.stages.empty(); }
+inline bool auto_stages(const ModelOptions& options) { return options.stages == std::vector<std::string>{"auto"}; }
 // kInvalidArgument for what does not go together with stages.
 Result<void> check_chain(const ModelOptions& options);
 // The chain for a model that was loaded without layers; null if the options name no stages.

@@ -70,27 +70,8 @@ Result<PlannerModel> measure_model(const ClusterPlanOptions& options) {
   const std::unique_ptr<Backend> backend = TRY(make_backend(options.model));
   const KvType kv_type = TRY(parse_kv_type(options.model.kv_type));
   const int context = TRY(plan_memory(checkpoint, *backend, options.model.context, kv_type)).context;
-  const auto pages = static_cast<uint64_t>((context + kKvPagePositions - 1) / kKvPagePositions);
-  PlannerModel model{.layers = std::vector<cluster::PlannerLayer>(config.layers.size()),
-                     .row_bytes = static_cast<uint64_t>(config.d_model) * sizeof(float)};
-  for (const TensorRef& tensor : checkpoint.tensors()) {
-    const int index = layer_of(tensor.name);
-    const bool in_layer = index >= 0 && index < config.n_layers();
-    cluster::PlannerLayer& place = in_layer ? model.layers[static_cast<size_t>(index)] : model.ends;
-    const uint64_t bytes = tensor.stored_bytes();
-    const bool experts = in_layer && tensor.name.contains("_exps.");
-    const int n_experts = experts ? config.layers[static_cast<size_t>(index)].n_experts : 0;
-    place.bytes += bytes;
-    place.token_bytes +=
-        n_experts > 0 ? bytes / static_cast<uint64_t>(n_experts) * static_cast<uint64_t>(config.n_experts_used) : bytes;
-  }
-  for (size_t i = 0; i < model.layers.size(); ++i) {
-    DecoderConfig one = config;
-    one.layers = {config.layers[i]};
-    model.layers[i].bytes += static_cast<uint64_t>(options.streams) * pages *
-                             static_cast<uint64_t>(SequenceStore::page_bytes(*backend, one, kv_type));
-  }
-  return model;
+  return planner_model(checkpoint, config, *backend,
+                       {.context = context, .kv_type = kv_type, .streams = options.streams});
 }
 
 void print(const PlannedChain& planned, const std::vector<PlannerMachine>& machines, int n_layers) {
@@ -116,6 +97,31 @@ void print(const PlannedChain& planned, const std::vector<PlannerMachine>& machi
 }
 
 }  // namespace
+
+PlannerModel planner_model(const Checkpoint& checkpoint, const DecoderConfig& config, const Backend& backend,
+                           const PlannerUse& use) {
+  const auto pages = static_cast<uint64_t>((use.context + kKvPagePositions - 1) / kKvPagePositions);
+  PlannerModel model{.layers = std::vector<cluster::PlannerLayer>(config.layers.size()),
+                     .row_bytes = static_cast<uint64_t>(config.d_model) * sizeof(float)};
+  for (const TensorRef& tensor : checkpoint.tensors()) {
+    const int index = layer_of(tensor.name);
+    const bool in_layer = index >= 0 && index < config.n_layers();
+    cluster::PlannerLayer& place = in_layer ? model.layers[static_cast<size_t>(index)] : model.ends;
+    const uint64_t bytes = tensor.stored_bytes();
+    const bool experts = in_layer && tensor.name.contains("_exps.");
+    const int n_experts = experts ? config.layers[static_cast<size_t>(index)].n_experts : 0;
+    place.bytes += bytes;
+    place.token_bytes +=
+        n_experts > 0 ? bytes / static_cast<uint64_t>(n_experts) * static_cast<uint64_t>(config.n_experts_used) : bytes;
+  }
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    DecoderConfig one = config;
+    one.layers = {config.layers[i]};
+    model.layers[i].bytes += static_cast<uint64_t>(use.streams) * pages *
+                             static_cast<uint64_t>(SequenceStore::page_bytes(backend, one, use.kv_type));
+  }
+  return model;
+}
 
 Result<void> plan_cluster(const ClusterPlanOptions& options) {
   const std::vector<PlannerMachine> machines = TRY(read_machines(options.machines));

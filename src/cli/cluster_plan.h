@@ -4,6 +4,8 @@
 #include <string>
 
 #include "cli/model_options.h"
+#include "cluster/planner.h"
+#include "model/decoder.h"
 
 namespace hearth::cli {
 
@@ -13,6 +15,15 @@ struct ClusterPlanOptions {
   int streams = 1;
   bool json = false;
 };
+
+struct PlannerUse {
+  int context = 0;
+  KvType kv_type = KvType::kF16;
+  int streams = 1;
+};
+// What a plan has to know of a model.
+cluster::PlannerModel planner_model(const Checkpoint& checkpoint, const DecoderConfig& config, const Backend& backend,
+                                    const PlannerUse& use);
 Result<void> plan_cluster(const ClusterPlanOptions& options);
 
 }  // namespace hearth::cli

@@ -31,6 +31,7 @@ struct ModelOptions {
   std::string speculate = "auto", draft;
   std::vector<std::string> adapters{};          // "NAME=FILE"
   std::vector<std::string> stages{}, spares{};  // chain_options.h
+  std::string chain{};
   int own_layers = 0;
   std::string exits;           // the file of exit heads; empty: beside the pack in the cache
   double exit_kld = 0;         // 0: no token leaves early

@@ -10,6 +10,8 @@
 #include "cli/command.h"
 #include "cli/service.h"
 #include "cli/settings.h"
+#include "cli/site_presence.h"
+#include "cluster/decode_rate.h"
 #include "cluster/pack_part.h"
 #include "cluster/site.h"
 #include "model/open_cached.h"
@@ -19,7 +21,7 @@ namespace {
 
 struct Options {
   ModelOptions model;
-  std::string listen = "127.0.0.1:7950", join, name = machine_name();
+  std::string listen = "127.0.0.1:7950", address, join, name = machine_name();
 };
 
 std::filesystem::path parts_folder(const PackCache& cache) { return cache.folder().parent_path() / "parts"; }
@@ -46,6 +48,30 @@ Result<std::vector<std::byte>> read_piece(const PackCache& cache, const cluster:
   return bytes;
 }
 
+// Says in the site that this machine runs layers; null where the site has no broker.
+Result<std::unique_ptr<cluster::Presence>> announce(const Options& options, const Store& store,
+                                                    const std::shared_ptr<SiteTls>& tls, const cluster::Node& node,
+                                                    double rate) {
+  const ListenAddress listen = TRY(parse_listen_address(options.listen));
+  std::vector<cluster::MemberModel> models;
+  if (const auto list = store.list())
+    for (const Manifest& manifest : *list) models.push_back({.name = manifest.name});
+  auto place = std::make_shared<std::atomic<cluster::Presence*>>(nullptr);
+  auto presence = TRY(join_bus(
+      tls, [=, &node, about = describe_machine(fmt::format("node-{}", node.port())), address = options.address] {
+        cluster::Member member = about();
+        member.bytes_per_second = rate;
+        member.stages_at = address.empty() ? reachable_address(listen, node.port(), place->load()) : address;
+        member.models = models;
+        member.stages = node.stages();
+        return member;
+      }));
+  *place = presence.get();
+  if (!presence)
+    fmt::print(stderr, "The site has no broker: owners have to be given this machine's address (--stages)\n");
+  return presence;
+}
+
 Result<void> run(const Options& options) {
   ServiceSignals signals;  // before any thread
   if (!options.join.empty()) {
@@ -65,14 +91,19 @@ Result<void> run(const Options& options) {
     return open_model(*cache, fetching, assignment, sources);
   };
   node.read_piece = [&](const cluster::Want& want) { return read_piece(*cache, want); };
+  node.terms = TRY(cluster::TermFile::open(site_folder() / "terms"));
+  const std::shared_ptr<SiteTls> tls = node.tls;
+  const double rate = TRY(cluster::measure_decode(*node.backend));
   const auto running = TRY(cluster::Node::start(std::move(node)));
   fmt::print(stderr, "Listening on port {} for owners of this site\n", running->port());
+  const auto presence = TRY(announce(options, store, tls, *running, rate));
   notify_service("READY=1");
   while (signals.next() != ServiceSignals::Signal::kEnd) continue;
   notify_service("STOPPING=1");
   const cluster::NodeStats stats = running->stats();
-  fmt::print(stderr, "{} steps of {} assignments; {} connections, {} refused; {} steps of old epochs\n", stats.steps,
-             stats.assignments, stats.connections, stats.refused, stats.stale_steps);
+  fmt::print(stderr,
+             "{} steps of {} assignments; {} connections, {} refused; {} steps of old epochs, {} owners of old terms\n",
+             stats.steps, stats.assignments, stats.connections, stats.refused, stats.stale_steps, stats.stale_owners);
   return {};
 }
 
@@ -80,6 +111,9 @@ std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("--listen", options->listen, "HOST:PORT on which owners of models reach this machine")
       ->capture_default_str();
+  app.add_option(
+      "--address", options->address,
+      "HOST:PORT under which the site is told of this machine (default: of --listen, or as the broker sees it)");
   app.add_option("--join", options->join, "Join a site first, with the token of `hearth cluster invite`");
   app.add_option("--name", options->name, "With --join: what this machine is called in the site");
   app.add_option("--threads,-t", options->model.n_threads, "Threads (default: HEARTH_THREADS, or the physical cores)")
@@ -94,7 +128,7 @@ extern const Command kNode;
 const Command kNode{"node", "run layers for other machines of the site",
                     "  hearth node --listen 0.0.0.0:7950 --join 10.0.0.1:7949/AUTHORITY/SECRET\n"
                     "  hearth node --listen 0.0.0.0:7950\n"
-                    "  hearth run default \"Hello\" --stages 10.0.0.2:7950,10.0.0.3:7950   # on the owner",
+                    "  hearth run default \"Hello\" --stages auto   # on the owner",
                     declare};
 
 }  // namespace hearth::cli

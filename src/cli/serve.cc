@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <boost/json/serialize.hpp>
 #include <cstdio>
 #include <memory>
@@ -15,7 +16,9 @@
 #include "cli/serve_security.h"
 #include "cli/service.h"
 #include "cli/settings.h"
+#include "cli/site_presence.h"
 #include "cli/state_options.h"
+#include "cluster/site.h"
 #include "model/kv_gate.h"
 #include "serve/server.h"
 
@@ -104,6 +107,37 @@ void reload(serve::Server& server, const SecurityOptions& security) {
   notify_service("READY=1");
 }
 
+// Says in the site that this machine answers requests; null where this machine has no site, or that no broker.
+std::unique_ptr<cluster::Presence> announce_in_site(serve::Server& server) {
+  auto tls = cluster::open_site(site_folder());
+  if (!tls) return nullptr;
+  const auto& listen = server.options().http.listen;
+  size_t door = 0;
+  while (door < listen.size() && !listen[door].address.unix_path.empty()) ++door;
+  if (door == listen.size()) return nullptr;
+  const auto port = server.ports()[door];
+  const auto place = std::make_shared<std::atomic<cluster::Presence*>>(nullptr);
+  auto presence = join_bus(*tls, [&server, place, address = listen[door].address, port,
+                                  about = describe_machine(fmt::format("serve-{}", port))] {
+    cluster::Member member = about();
+    member.door = reachable_address(address, port, place->load());
+    for (const LoadedState& loaded : server.catalog().loaded()) {
+      if (!loaded.model) continue;
+      member.models.push_back({.name = loaded.model->name, .digest = loaded.model->digest});
+      if (!loaded.model->engine) continue;
+      const EngineStats stats = loaded.model->engine->stats();
+      member.running += stats.running, member.queued += stats.waiting + stats.parked;
+    }
+    return member;
+  });
+  if (!presence) {
+    LOG(kWarning, "{}", presence.error().message);
+    return nullptr;
+  }
+  *place = presence->get();
+  return std::move(*presence);
+}
+
 Result<void> run(ServeOptions& options) {
   ServiceSignals signals;  // before any thread
   options.catalog.engine.kv_type = TRY(planned_kv_type(options.catalog.model.kv_type));
@@ -147,6 +181,7 @@ Result<void> run(ServeOptions& options) {
   const std::unique_ptr<serve::Server> server =
       TRY(serve::Server::start(options.server, std::move(catalog), std::move(journal)));
   announce(*server, options.json);
+  const std::unique_ptr<cluster::Presence> presence = announce_in_site(*server);
   notify_service("READY=1");
 
   const auto well = [&] { return server->responds(std::chrono::seconds(2)); };

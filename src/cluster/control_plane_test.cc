@@ -133,7 +133,7 @@ class Fencing : public testing::Test {
     options.listen = parse_listen_address("127.0.0.1:0").value();
     options.tls = tls_;
     options.backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
-    options.open_model = [](const Assign&, const FetchPack&) -> Result<Checkpoint> {
+    options.open_model = [](const Assign&, const PackSources&) -> Result<Checkpoint> {
       return fail(Code::kNotFound, "no models here");
     };
     options.terms = TermFile::open(path("terms")).value();

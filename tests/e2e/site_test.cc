@@ -1,0 +1,157 @@
+// A site with its broker as a user makes one: machines find each other, a broker that dies disturbs nobody, who is put out stays out.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <thread>
+
+#include "support/broker.h"
+#include "support/program.h"
+#include "support/real_model.h"
+#include "support/test_folder.h"
+
+namespace hearth {
+namespace {
+
+using test::Environment;
+using test::Program;
+
+std::string between(const std::string& text, const std::string& before, const std::string& after) {
+  const size_t begin = text.find(before);
+  const size_t end = begin == std::string::npos ? begin : text.find(after, begin + before.size());
+  return end == std::string::npos ? "" : text.substr(begin + before.size(), end - begin - before.size());
+}
+
+size_t count(const std::string& text, const std::string& what) {
+  size_t n = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++n;
+  return n;
+}
+
+class SiteTest : public testing::Test {
+ protected:
+  SiteTest() {
+    broker_ = std::make_unique<test::Broker>([&](int port) {
+      const auto made = hearth({"cluster", "init", "--name", "owner", "--broker", "127.0.0.1:" + std::to_string(port)});
+      EXPECT_EQ(made.exit_code, 0) << made.err;
+      return between(made.err, "nats-server -c ", "\n");
+    });
+  }
+  void SetUp() override {
+    const auto model = test::real_model();
+    ASSERT_TRUE(model) << "the tiny model is not there; ./dev test fetches it";
+    model_ = model->string();
+  }
+
+  [[nodiscard]] Environment at(const std::string& machine, const std::string& log = "warning") const {
+    return {{"HEARTH_HOME", (folder_.path() / machine).string()}, {"HEARTH_THREADS", "1"}, {"HEARTH_LOG", log}};
+  }
+  [[nodiscard]] test::ProgramResult hearth(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), HEARTH_PROGRAM);
+    return test::run_program(arguments, at("owner"));
+  }
+  static void wait_until(const Program& program, const std::string& says) {
+    EXPECT_TRUE(test::soon([&] { return !program.running() || program.err().contains(says); }));
+    EXPECT_TRUE(program.err().contains(says)) << program.err();
+  }
+  std::unique_ptr<Program> join(const std::string& name) {
+    Program invites({HEARTH_PROGRAM, "cluster", "invite", "--listen", "127.0.0.1:0"}, at("owner"));
+    wait_until(invites, "--join");
+    const std::string token = between(invites.err(), "--join ", "\n");
+    auto machine = std::make_unique<Program>(
+        std::vector<std::string>{HEARTH_PROGRAM, "node", "--listen", "127.0.0.1:0", "--name", name, "--join", token},
+        at(name, "debug"));
+    wait_until(*machine, "Listening on port ");
+    EXPECT_EQ(invites.wait().exit_code, 0);
+    return machine;
+  }
+  static std::string address_of(const Program& machine) {
+    return "127.0.0.1:" + between(machine.err(), "Listening on port ", " ");
+  }
+  // How many machines `hearth cluster top` says are there.
+  [[nodiscard]] size_t there() const {
+    const auto top = hearth({"cluster", "top", "--json"});
+    return top.exit_code == 0 ? count(top.out, "\"there\":true") : 0;
+  }
+  [[nodiscard]] std::vector<std::string> question(const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments{HEARTH_PROGRAM, "run", model_,          "Tell me about the sea.",
+                                       "--max-tokens", "48",  "--temperature", "0.7",
+                                       "--seed",       "3",   "--context",     "256"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+
+  TestFolder folder_;
+  std::unique_ptr<test::Broker> broker_;
+  std::string model_;
+};
+
+TEST_F(SiteTest, MachinesFindEachOtherAndTheOwnerPlansWithThem) {
+  const auto one = join("one"), two = join("two");
+  EXPECT_TRUE(test::soon([&] { return there() == 2; })) << hearth({"cluster", "top"}).out << broker_->log();
+  const auto lines = hearth({"cluster", "top"});
+  EXPECT_TRUE(lines.out.contains("one") && lines.out.contains("two") && lines.out.contains("GB/s")) << lines.out;
+  const auto whole = test::run_program(question(), at("owner"));
+  const auto planned = test::run_program(question({"--cluster"}), at("owner"));
+  EXPECT_EQ(planned.out, whole.out) << planned.err;
+  EXPECT_TRUE(planned.err.contains("3 machines of the site")) << planned.err;
+  // For several answers at once three machines are better than one.
+  Program serves({HEARTH_PROGRAM, "serve", model_, "--listen", "127.0.0.1:0", "--context", "256", "--parallel", "4",
+                  "--stages", "auto"},
+                 at("owner"));
+  wait_until(serves, "Listening on");
+  EXPECT_TRUE(serves.err().contains(" on one") && serves.err().contains(" on two")) << serves.err();
+  EXPECT_TRUE(test::soon([&] { return there() == 3; })) << "the server says that it is there, too";
+  EXPECT_EQ(count(hearth({"cluster", "top", "--json"}).out, "\"owner\":\"owner\""), 2u) << "who runs what for whom";
+}
+
+TEST_F(SiteTest, ABrokerThatIsKilledDisturbsNoAnswer) {
+  const auto whole = test::run_program(question(), at("owner"));
+  const auto one = join("one"), two = join("two");
+  Program asks(question({"--stages", address_of(*one) + "," + address_of(*two)}), at("owner"));
+  wait_until(*two, "step 15\n");
+  broker_->kill();
+  wait_until(*two, "step 25\n");
+  broker_->start();
+  const auto answer = asks.wait();
+  EXPECT_EQ(answer.out, whole.out) << answer.err;
+  EXPECT_FALSE(answer.err.contains("the chain goes on as")) << "no stage was given up: " << answer.err;
+  EXPECT_TRUE(test::soon([&] { return there() == 2; })) << "everybody is there again";
+}
+
+TEST_F(SiteTest, AnOldOwnerOfAChainIsRefusedByItsStages) {
+  const auto one = join("one");
+  const std::vector<std::string> chain{"--stages", address_of(*one), "--chain", "home"};
+  const auto first = test::run_program(question(chain), at("owner"));
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  const auto second = test::run_program(question(chain), at("owner"));
+  EXPECT_EQ(second.exit_code, 0) << second.err;
+  EXPECT_EQ(second.out, first.out);
+  wait_until(*one, "epoch " + std::to_string((2ull << 32) + 1));
+  // The owner's disk is an old one, and the broker has forgotten everything.
+  std::filesystem::remove_all(folder_.path() / "owner/site/leases");
+  broker_->kill();
+  std::filesystem::remove_all(folder_.path() / "owner/site/broker/streams");
+  broker_->start();
+  const auto old = test::run_program(question(chain), at("owner"));
+  EXPECT_NE(old.exit_code, 0);
+  EXPECT_TRUE(old.err.contains("term 1 of owner is refused")) << old.err;
+}
+
+TEST_F(SiteTest, ARevokedMachineIsPutOut) {
+  auto one = join("one");
+  const auto two = join("two");
+  EXPECT_TRUE(test::soon([&] { return there() == 2; }));
+  const auto revoked = hearth({"cluster", "revoke", "two"});
+  EXPECT_EQ(revoked.exit_code, 0) << revoked.err;
+  EXPECT_TRUE(test::soon([&] { return there() == 1; }));
+  EXPECT_TRUE(test::soon([&] { return std::filesystem::exists(folder_.path() / "one/site/revoked.pem"); }))
+      << "the others know";
+  const auto refused = test::run_program(question({"--stages", address_of(*one)}), at("two"));
+  EXPECT_NE(refused.exit_code, 0) << "it may use nobody any more";
+  const auto other = test::run_program(question({"--stages", address_of(*two)}), at("owner"));
+  EXPECT_NE(other.exit_code, 0) << "and nobody uses it";
+  EXPECT_TRUE(other.err.contains("revoked")) << other.err;
+}
+
+}  // namespace
+}  // namespace hearth
