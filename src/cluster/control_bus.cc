@@ -38,10 +38,10 @@ std::unexpected<Error> failed(std::string_view what, natsStatus status) {
               natsStatus_GetText(status));
 }
 
-#define BUS_TRY(what, call)                                                                  \
-  do {                                                                                       \
-    if (const natsStatus status_ = (call); status_ != NATS_OK) return failed(what, status_); \
-  } while (false)
+Result<void> checked(std::string_view what, natsStatus status) {
+  if (status != NATS_OK) return failed(what, status);
+  return {};
+}
 
 std::string_view data_of(natsMsg* message) {
   return {natsMsg_GetData(message), static_cast<size_t>(natsMsg_GetDataLength(message))};
@@ -55,38 +55,38 @@ BusEntry read_entry(kvEntry* entry) {
 
 // A file of the site as the library wants it: by name. What is wrong with it is said by name too.
 Result<void> set_tls(natsOptions* options, const BusOptions& from) {
-  BUS_TRY("TLS", natsOptions_SetSecure(options, true));
-  BUS_TRY(from.authority.string(), natsOptions_LoadCATrustedCertificates(options, from.authority.c_str()));
-  BUS_TRY(from.certificate.string(),
-          natsOptions_LoadCertificatesChain(options, from.certificate.c_str(), from.key.c_str()));
-  BUS_TRY("TLS", natsOptions_SetExpectedHostname(options, "broker.hearth"));
+  TRY(checked("TLS", natsOptions_SetSecure(options, true)));
+  TRY(checked(from.authority.string(), natsOptions_LoadCATrustedCertificates(options, from.authority.c_str())));
+  TRY(checked(from.certificate.string(),
+              natsOptions_LoadCertificatesChain(options, from.certificate.c_str(), from.key.c_str())));
+  TRY(checked("TLS", natsOptions_SetExpectedHostname(options, "broker.hearth")));
   return {};
 }
 
 Result<Options> make_options(const BusOptions& from) {
   natsOptions* made = nullptr;
-  BUS_TRY("options", natsOptions_Create(&made));
+  TRY(checked("options", natsOptions_Create(&made)));
   Options options(made);
   std::vector<std::string> urls;
   for (const std::string& broker : from.brokers) urls.push_back("tls://" + broker);
   std::vector<const char*> servers;
   for (const std::string& url : urls) servers.push_back(url.c_str());
   if (servers.empty()) return fail(Code::kInvalidArgument, "the site has no broker: hearth cluster init names one");
-  BUS_TRY("brokers", natsOptions_SetServers(made, servers.data(), static_cast<int>(servers.size())));
-  BUS_TRY("brokers", natsOptions_SetNoRandomize(made, true));
-  BUS_TRY("name", natsOptions_SetName(made, from.name.c_str()));
+  TRY(checked("brokers", natsOptions_SetServers(made, servers.data(), static_cast<int>(servers.size()))));
+  TRY(checked("brokers", natsOptions_SetNoRandomize(made, true)));
+  TRY(checked("name", natsOptions_SetName(made, from.name.c_str())));
   // Who may hear the answers to one machine is the broker's to say.
-  BUS_TRY("name", natsOptions_SetCustomInboxPrefix(made, ("_INBOX." + from.name).c_str()));
+  TRY(checked("name", natsOptions_SetCustomInboxPrefix(made, ("_INBOX." + from.name).c_str())));
   TRY(set_tls(made, from));
-  BUS_TRY("options", natsOptions_SetTimeout(made, kAnswerMs));
-  BUS_TRY("options", natsOptions_SetMaxReconnect(made, -1));
-  BUS_TRY("options", natsOptions_SetReconnectWait(made, kAgainMs));
-  BUS_TRY("options", natsOptions_SetReconnectJitter(made, kJitterMs, kJitterMs));
-  BUS_TRY("options", natsOptions_SetPingInterval(made, kPingMs));
-  BUS_TRY("options", natsOptions_SetMaxPingsOut(made, 2));
-  BUS_TRY("options", natsOptions_SetReconnectBufSize(made, 0));  // what is old by then is not wanted
-  BUS_TRY("options", natsOptions_SetFailRequestsOnDisconnect(made, true));
-  BUS_TRY("options", natsOptions_SetSendAsap(made, true));
+  TRY(checked("options", natsOptions_SetTimeout(made, kAnswerMs)));
+  TRY(checked("options", natsOptions_SetMaxReconnect(made, -1)));
+  TRY(checked("options", natsOptions_SetReconnectWait(made, kAgainMs)));
+  TRY(checked("options", natsOptions_SetReconnectJitter(made, kJitterMs, kJitterMs)));
+  TRY(checked("options", natsOptions_SetPingInterval(made, kPingMs)));
+  TRY(checked("options", natsOptions_SetMaxPingsOut(made, 2)));
+  TRY(checked("options", natsOptions_SetReconnectBufSize(made, 0)));  // what is old by then is not wanted
+  TRY(checked("options", natsOptions_SetFailRequestsOnDisconnect(made, true)));
+  TRY(checked("options", natsOptions_SetSendAsap(made, true)));
   return options;
 }
 
@@ -145,7 +145,7 @@ Result<std::unique_ptr<ControlBus>> ControlBus::open(const BusOptions& from) {
   const Options options = TRY(make_options(from));
   auto state = std::make_unique<State>();
   const auto nothing = [](natsConnection*, void*) {};
-  BUS_TRY("options", natsOptions_SetRetryOnFailedConnect(options.get(), true, nothing, nullptr));
+  TRY(checked("options", natsOptions_SetRetryOnFailedConnect(options.get(), true, nothing, nullptr)));
   natsConnection* connection = nullptr;
   const natsStatus status = natsConnection_Connect(&connection, options.get());
   if (status != NATS_OK && status != NATS_NOT_YET_CONNECTED) return failed("connecting", status);
@@ -154,7 +154,7 @@ Result<std::unique_ptr<ControlBus>> ControlBus::open(const BusOptions& from) {
   jsOptions_Init(&js);
   js.Wait = kAnswerMs;
   jsCtx* streams = nullptr;
-  BUS_TRY("streams", natsConnection_JetStream(&streams, connection, &js));
+  TRY(checked("streams", natsConnection_JetStream(&streams, connection, &js)));
   state->streams.reset(streams);
   return std::unique_ptr<ControlBus>(new ControlBus(std::move(state)));
 }
@@ -190,13 +190,13 @@ Result<void> ControlBus::wait(milliseconds patience) const {
 
 Result<void> ControlBus::publish(std::string_view subject, std::string_view data) {
   TRY(state_->check_there());
-  BUS_TRY(subject, natsConnection_Publish(state_->connection.get(), std::string(subject).c_str(), data.data(),
-                                          static_cast<int>(data.size())));
+  TRY(checked(subject, natsConnection_Publish(state_->connection.get(), std::string(subject).c_str(), data.data(),
+                                              static_cast<int>(data.size()))));
   return {};
 }
 
 Result<void> ControlBus::flush(milliseconds patience) {
-  BUS_TRY("flush", natsConnection_FlushTimeout(state_->connection.get(), patience.count()));
+  TRY(checked("flush", natsConnection_FlushTimeout(state_->connection.get(), patience.count())));
   return {};
 }
 
@@ -204,13 +204,13 @@ Result<void> ControlBus::subscribe(const std::string& subject, Handler handler) 
   auto heard = std::make_unique<State::Heard>();
   heard->handler = std::move(handler);
   natsSubscription* subscription = nullptr;
-  BUS_TRY(subject, natsConnection_Subscribe(
-                       &subscription, state_->connection.get(), subject.c_str(),
-                       [](natsConnection*, natsSubscription*, natsMsg* message, void* self) {
-                         const Message owned(message);
-                         static_cast<State::Heard*>(self)->handler(natsMsg_GetSubject(message), data_of(message));
-                       },
-                       heard.get()));
+  TRY(checked(subject, natsConnection_Subscribe(
+                           &subscription, state_->connection.get(), subject.c_str(),
+                           [](natsConnection*, natsSubscription*, natsMsg* message, void* self) {
+                             const Message owned(message);
+                             static_cast<State::Heard*>(self)->handler(natsMsg_GetSubject(message), data_of(message));
+                           },
+                           heard.get())));
   heard->subscription.reset(subscription);
   const std::scoped_lock lock(state_->mutex);
   state_->heard.push_back(std::move(heard));
@@ -324,7 +324,7 @@ Result<std::shared_ptr<natsSubscription>> ControlBus::State::queue(const BusQueu
   if (place) return place;
   TRY(make_queue(queue));
   natsSubscription* made = nullptr;
-  BUS_TRY(queue.name, js_PullSubscribe(&made, streams.get(), queue.subjects, "takers", nullptr, nullptr, nullptr));
+  TRY(checked(queue.name, js_PullSubscribe(&made, streams.get(), queue.subjects, "takers", nullptr, nullptr, nullptr)));
   place = std::shared_ptr<natsSubscription>(made, natsSubscription_Destroy);
   return place;
 }
@@ -340,8 +340,8 @@ Result<void> ControlBus::post(const std::string& subject, const std::string& id,
   jsPubOptions_Init(&options);
   options.MsgId = id.c_str();
   options.MaxWait = kAnswerMs;
-  BUS_TRY(subject, js_Publish(nullptr, state_->streams.get(), subject.c_str(), data.data(),
-                              static_cast<int>(data.size()), &options, nullptr));
+  TRY(checked(subject, js_Publish(nullptr, state_->streams.get(), subject.c_str(), data.data(),
+                                  static_cast<int>(data.size()), &options, nullptr)));
   return {};
 }
 
