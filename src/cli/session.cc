@@ -9,7 +9,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/settings.h"
-#include "net/http_post.h"
+#include "net/http_call.h"
 #include "net/http_transfer.h"
 
 namespace hearth::cli {
@@ -33,15 +33,14 @@ Result<json::object> post(const Options& options, const json::object& body) {
   std::vector<std::string> headers{"Content-Type: application/json"};
   if (const std::string key = environment("HEARTH_API_KEY"); !key.empty())
     headers.push_back("Authorization: Bearer " + key);
-  constexpr int kSecondsMax = 3600;
-  std::string text;
-  const int status = TRY(http_post(url, headers, json::serialize(body), kSecondsMax, &text));
-  json::object answer = TRY(object_of(text));
-  if (status == 200) return answer;
+  const std::string text = json::serialize(body);
+  const HttpReply reply = TRY(http_call(url, {.headers = headers, .body = text, .total_max = std::chrono::hours(1)}));
+  json::object answer = TRY(object_of(reply.body));
+  if (reply.status == 200) return answer;
   const json::value* error = answer.if_contains("error");
   const json::value* message = error && error->is_object() ? error->get_object().if_contains("message") : nullptr;
-  return fail(status == 404 ? Code::kNotFound : Code::kInvalidArgument, "{}",
-              message && message->is_string() ? std::string(message->get_string()) : text);
+  return fail(reply.status == 404 ? Code::kNotFound : Code::kInvalidArgument, "{}",
+              message && message->is_string() ? std::string(message->get_string()) : reply.body);
 }
 
 Result<void> list(const Options& options) {

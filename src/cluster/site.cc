@@ -62,6 +62,8 @@ Result<void> make_site(const fs::path& folder, const std::string& machine) {
   return write_text(certificate(folder), TRY(issue_certificate(folder, request.request_pem)));
 }
 
+SiteFiles site_files(const fs::path& folder) { return {authority(folder), certificate(folder), key(folder)}; }
+
 Result<std::shared_ptr<SiteTls>> open_site(const fs::path& folder) {
   std::error_code error;
   if (!fs::exists(authority(folder), error))

@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "net/event_loop.h"
+#include "net/http_call.h"
 #include "net/tls.h"
 
 namespace hearth::cluster {
@@ -21,6 +22,9 @@ namespace hearth::cluster {
 Result<void> make_site(const std::filesystem::path& folder, const std::string& machine);
 // What this machine shows and demands of others; kNotFound says how to join.
 Result<std::shared_ptr<SiteTls>> open_site(const std::filesystem::path& folder);
+
+// Where they are, for connections over HTTP.
+SiteFiles site_files(const std::filesystem::path& folder);
 
 // What a machine needs to join, once: "HOST:PORT/AUTHORITY/SECRET".
 struct Invitation {

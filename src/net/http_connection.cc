@@ -8,10 +8,10 @@ constexpr size_t kSliceBytes = 64 << 10;                 // what a client has to
 constexpr std::chrono::milliseconds kGoodbyeTime{2000};  // for the client to close, too
 }  // namespace
 
-HttpConnection::HttpConnection(HttpConnectionHost& host, std::shared_ptr<Socket> socket, bool local)
+HttpConnection::HttpConnection(HttpConnectionHost& host, std::shared_ptr<Socket> socket, Origin origin)
     : host_(host),
       socket_(std::move(socket)),
-      local_(local),
+      origin_(origin),
       reader_(host.options.reader),
       read_timer_(host.loop->timer()),
       write_timer_(host.loop->timer()) {}
@@ -111,7 +111,8 @@ void HttpConnection::dispatch() {
   enter(Phase::kBusy);
   HttpRequest request = reader_.take();
   request.peer = socket_->peer();
-  request.local = local_;
+  request.local = origin_.local;
+  request.door = origin_.door;
   request.tls = socket_->tls();
   const ServerAnswer::Form form{.http_1_0 = reader_.http_1_0(),
                                 .keep_alive = reader_.keep_alive() && !host_.draining,

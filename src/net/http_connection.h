@@ -25,8 +25,11 @@ struct HttpConnectionHost {
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
-  // `local`: it came in where only this machine can connect.
-  HttpConnection(HttpConnectionHost& host, std::shared_ptr<Socket> socket, bool local);
+  // Where it came in, as HttpRequest has it.
+  struct Origin {
+    bool local = false, door = false;
+  };
+  HttpConnection(HttpConnectionHost& host, std::shared_ptr<Socket> socket, Origin origin);
   void start();
   // At once; what runs is told that its client has gone.
   void close();
@@ -54,7 +57,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   HttpConnectionHost& host_;
   std::shared_ptr<Socket> socket_;
-  bool local_;
+  Origin origin_;
   HttpReader reader_;
   Phase phase_ = Phase::kHead;
   std::chrono::steady_clock::time_point since_;

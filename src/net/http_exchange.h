@@ -20,6 +20,7 @@ struct HttpRequest {
   std::string host;  // the Host header, or the authority of an absolute target
   bool tls = false;
   bool local = false;  // it came in on an address that only this machine can reach
+  bool door = false;   // on one that is for machines of the site
 
   // The first header of that name (lower case); empty if there is none.
   [[nodiscard]] std::string_view header(std::string_view name) const;

@@ -87,11 +87,13 @@ Result<void> HttpServer::Core::listen() {
     accepting.handshake_time = host.options.head_time;
     accepting.admit = [this](const std::string& peer) { return admit(peer); };
     accepting.failed = [this](const std::string& peer) { release(peer); };
-    accepting.accepted = [this, local = wanted.address.loopback()](std::shared_ptr<Socket> socket) {
-      auto connection = std::make_shared<HttpConnection>(host, std::move(socket), local);
+    const HttpConnection::Origin origin{.local = wanted.address.loopback(), .door = wanted.door};
+    accepting.accepted = [this, origin](std::shared_ptr<Socket> socket) {
+      auto connection = std::make_shared<HttpConnection>(host, std::move(socket), origin);
       connections.insert(connection);
       connection->start();
     };
+    if (wanted.site) accepting.tls = [site = wanted.site] { return site; };
     if (wanted.tls) {
       accepting.tls = [this] {
         const std::scoped_lock lock(mutex);

@@ -18,6 +18,9 @@ struct HttpServerOptions {
   struct Listen {
     ListenAddress address;
     bool tls = false;
+    // Only for machines of the site: HttpRequest::door. With `site` they have shown a certificate of its authority.
+    bool door = false;
+    std::shared_ptr<TlsContext> site = nullptr;
   };
   std::vector<Listen> listen;
   std::shared_ptr<TlsContext> tls;  // for those that want it

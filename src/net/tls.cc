@@ -176,6 +176,13 @@ SSL_CTX* new_site_context() {
 
 }  // namespace
 
+std::shared_ptr<TlsContext> TlsContext::of(const SiteTls& site) {
+  std::shared_ptr<TlsContext> tls(new TlsContext);
+  tls->handle_ = site.handle();
+  SSL_CTX_up_ref(tls->handle_);
+  return tls;
+}
+
 TlsContext::~TlsContext() { SSL_CTX_free(handle_); }
 
 Result<std::shared_ptr<TlsContext>> TlsContext::load(const std::filesystem::path& certificate_pem,

@@ -21,6 +21,8 @@ class TlsContext {
   // kNotFound, kMalformed or kInvalidArgument (key and certificate do not belong together) naming the file.
   static Result<std::shared_ptr<TlsContext>> load(const std::filesystem::path& certificate_pem,
                                                   const std::filesystem::path& key_pem);
+  // As a machine of a site does: both sides show certificates of its authority.
+  static std::shared_ptr<TlsContext> of(const class SiteTls& site);
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;

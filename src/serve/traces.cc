@@ -7,14 +7,14 @@
 #include <random>
 
 #include "base/log.h"
-#include "net/http_post.h"
+#include "net/http_call.h"
 
 namespace hearth::serve {
 namespace {
 namespace json = boost::json;
 
 constexpr auto kBatchPause = std::chrono::seconds(2);
-constexpr int kSendSecondsMax = 5;
+constexpr std::chrono::seconds kSendTimeMax{5};
 
 json::object attribute(std::string_view key, std::string_view kind, json::value value) {
   return {{"key", key}, {"value", {{kind, std::move(value)}}}};
@@ -147,13 +147,14 @@ void TraceExporter::send(const std::deque<std::string>& spans) {
       json::serialize(resource));
   for (size_t i = 0; i < spans.size(); ++i) body += (i > 0 ? "," : "") + spans[i];
   body += "]}]}]}";
-  const Result<int> status = http_post(url_, {"Content-Type: application/json"}, body, kSendSecondsMax);
-  const bool taken = status && *status >= 200 && *status < 300;
+  const Result<HttpReply> reply =
+      http_call(url_, {.headers = {"Content-Type: application/json"}, .body = body, .total_max = kSendTimeMax});
+  const bool taken = reply && reply->status >= 200 && reply->status < 300;
   if (!taken) {
     dropped_ += spans.size();
     if (!away_)
       LOG(kWarning, "traces are dropped: {}",
-          status ? fmt::format("{} answers {}", url_.shown(), *status) : status.error().message);
+          reply ? fmt::format("{} answers {}", url_.shown(), reply->status) : reply.error().message);
   }
   away_ = !taken;
 }
