@@ -111,6 +111,13 @@ inline constexpr uint64_t kPieceOfModelBytes = 4u << 20;
 inline constexpr uint64_t kStageSequences = 1 << 16;
 inline constexpr uint64_t kStages = 64;  // of one chain
 inline constexpr int kNodeConnections = 64;
+inline constexpr uint64_t kDoorFrameBytes = 64u << 20;
+inline constexpr uint64_t kDoorRecords = 4096;  // of requests that may be resumed
+inline constexpr uint64_t kDoorRecordBytes = 64u << 20;
+inline constexpr uint64_t kDoors = 64;  // other machines' doors
+inline constexpr uint64_t kDoorStateBytes = 1u << 20;
+inline constexpr uint64_t kRequestIdBytes = 200;
+inline constexpr uint64_t kCloudAnswerBytes = 8u << 20;
 inline constexpr uint64_t kPemBytes = 64u << 10;
 
 }  // namespace hearth::limits

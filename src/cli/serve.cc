@@ -8,6 +8,7 @@
 #include "cli/chain_options.h"
 #include "cli/command.h"
 #include "cli/core_options.h"
+#include "cli/door_options.h"
 #include "cli/machine.h"
 #include "cli/model_catalog.h"
 #include "cli/model_pull.h"
@@ -29,6 +30,7 @@ struct ServeOptions {
   ModelCatalogOptions catalog;
   PowerOptions power;
   SecurityOptions security;
+  DoorFlags doors;
   serve::ServerOptions server;
   SwapOptions swap{.bytes = "1GiB", .folder = {}};
   std::filesystem::path session_folder;
@@ -80,7 +82,7 @@ std::string url_of(const HttpServerOptions::Listen& listen, uint16_t port) {
   const std::string host = address.host.empty()         ? "*"
                            : address.host.contains(':') ? "[" + address.host + "]"
                                                         : address.host;
-  return fmt::format("{}://{}:{}", listen.tls ? "https" : "http", host, port);
+  return fmt::format("{}://{}:{}", listen.tls || listen.site ? "https" : "http", host, port);
 }
 
 void announce(const serve::Server& server, bool as_json) {
@@ -88,6 +90,10 @@ void announce(const serve::Server& server, bool as_json) {
   boost::json::array urls;
   for (size_t i = 0; i < http.listen.size(); ++i) {
     const std::string url = url_of(http.listen[i], server.ports()[i]);
+    if (http.listen[i].door) {
+      fmt::print(stderr, "Door on {}\n", url);
+      continue;
+    }
     fmt::print(stderr, "Listening on {}\n", url);
     urls.emplace_back(url);
   }
@@ -168,6 +174,7 @@ Result<void> run(ServeOptions& options) {
       TRY(start_governor(options.power, options.catalog.model.n_threads, may_switch_precision(options.catalog.model)));
   options.catalog.model.settle_cores = cores.settle(governor);
   options.catalog.engine.pacer = make_pacer(governor);
+  TRY(open_doors(options.doors, options.catalog, governor, options.server));
   options.server.power_state = [governor] { return governor->state(); };
   options.server.smaller_model = options.power.fallback;
   options.server.wants_smaller_model = [governor] { return governor->wants_smaller_model(); };
@@ -223,6 +230,7 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("MODEL", options->catalog.models,
                  "Models to load now and keep: names in the store or files; others are loaded when asked for");
   declare_network(app, *options);
+  declare_door_options(app, options->doors);
   declare_model_options(app, options->catalog.model);
   declare_speculate_option(app, options->catalog.model);
   declare_exit_kld_option(app, options->catalog.model);

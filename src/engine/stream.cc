@@ -9,6 +9,7 @@ void Stream::Shared::push(std::string_view text, Token token, TokenLogprob* logp
   pending.text += text;
   if (token != kNoToken) pending.tokens.push_back(token);
   if (logprob) pending.logprobs.push_back(std::move(*logprob));
+  pending.parts.push_back({pending.text.size(), pending.tokens.size(), pending.logprobs.size()});
   const bool tell = !std::exchange(has_news, true);
   ready.notify_one();
   if (tell && listener) listener();
@@ -30,8 +31,27 @@ Piece Stream::Shared::take() {
   pending.text.clear();
   pending.tokens.clear();
   pending.logprobs.clear();
+  pending.parts.clear();
   has_news = pending.done;
   return piece;
+}
+
+std::vector<Piece> split(const Piece& piece) {
+  std::vector<Piece> pieces;
+  Piece::Part begin{};
+  for (const Piece::Part& part : piece.parts) {
+    Piece& one = pieces.emplace_back();
+    one.text = piece.text.substr(begin.text_end, part.text_end - begin.text_end);
+    one.tokens.assign(piece.tokens.begin() + static_cast<ptrdiff_t>(begin.tokens_end),
+                      piece.tokens.begin() + static_cast<ptrdiff_t>(part.tokens_end));
+    one.logprobs.assign(piece.logprobs.begin() + static_cast<ptrdiff_t>(begin.logprobs_end),
+                        piece.logprobs.begin() + static_cast<ptrdiff_t>(part.logprobs_end));
+    begin = part;
+  }
+  if (!piece.done) return pieces;
+  Piece& end = pieces.emplace_back();
+  end.done = true, end.finish = piece.finish, end.usage = piece.usage, end.scores = piece.scores;
+  return pieces;
 }
 
 Stream::~Stream() {

@@ -17,11 +17,18 @@ struct Piece {
   std::string text;                    // whole characters, may be empty
   std::vector<Token> tokens;           // generated since the last piece
   std::vector<TokenLogprob> logprobs;  // of those tokens, if asked for; before the first of them those of the prompt
-  std::vector<double> scores;          // if done, of a request with candidates: the log probability of each
+  struct Part {
+    size_t text_end, tokens_end, logprobs_end;
+  };
+  std::vector<Part> parts;     // what came at once: the same however long the consumer waited
+  std::vector<double> scores;  // if done, of a request with candidates: the log probability of each
   bool done = false;
   Finish finish = Finish::kEnd;  // if done
   Usage usage;                   // if done
 };
+
+// A piece as it would have come to a consumer that never waits: depends on the tokens alone. The end is a piece by itself.
+std::vector<Piece> split(const Piece& piece);
 
 // For one consumer thread. A consumer that does not read gets longer pieces, not more: what waits is one piece that grows, bounded
 // by the context. Dropping a Stream cancels its request.

@@ -35,7 +35,8 @@ Identity identity_of(const KeyEntry& entry) {
   return {.tenant = entry.name,
           .models = entry.rights.models,
           .class_max = parse_request_class(entry.rights.class_max).value_or(RequestClass::kBatch),
-          .admin = entry.rights.admin};
+          .admin = entry.rights.admin,
+          .key_sha256 = entry.sha256};
 }
 
 std::unexpected<Refusal> refuse(int status, Code code, std::string message) {
@@ -99,6 +100,9 @@ std::expected<void, Refusal> AccessGuard::admit_origin(const HttpRequest& reques
 
 std::expected<Identity, Refusal> AccessGuard::admit(const HttpRequest& request, Access access) const {
   if (auto origin = admit_origin(request); !origin) return std::unexpected(origin.error());
+  if (request.door != (access == Access::kDoor))
+    return refuse(403, Code::kInvalidArgument, "this is asked by machines of the site, at their own address");
+  if (request.door) return Identity{.tenant = "site"};
   std::shared_ptr<const KeyRing> keys;
   {
     const std::scoped_lock lock(mutex_);

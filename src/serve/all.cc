@@ -29,6 +29,9 @@ std::span<const Route* const> all_routes() {
       &kMemory,         &kSetMemory,
       &kSaveSession,    &kLoadSession,
       &kSessions,       &kDeleteSession,
+      &kDoorState,      &kDoorAnswer,
+      &kDoorRecords,    &kDoorFind,
+      &kDoors,          &kAnswerRest,
   };
   return kRoutes;
 }

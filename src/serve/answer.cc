@@ -10,8 +10,9 @@ bool is_cut_off(Finish finish) {
   return finish == Finish::kLength || finish == Finish::kContext || finish == Finish::kDeadline;
 }
 
-EventReader::EventReader(const AnswerForm& form, int choice, std::vector<std::string> drop)
+EventReader::EventReader(const AnswerForm& form, int choice, std::vector<std::string> drop, std::string id)
     : choice_(choice),
+      id_(std::move(id)),
       has_tools_(form.tools != nullptr),
       reasoning_(form.reasoning, form.in_reasoning),
       tools_(form.tools ? *form.tools : generic_tool_syntax(), form.names),
@@ -65,7 +66,7 @@ void EventReader::add(std::vector<ToolPart> parts, std::vector<Event>& events) {
       case ToolPart::Kind::kCall:
         event.kind = Event::Kind::kCall;
         event.call = calls_++;
-        event.id = random_id();
+        event.id = fmt::format("{}{:02x}{:x}", id_, choice_, event.call);
         break;
       case ToolPart::Kind::kArguments:
         event.kind = Event::Kind::kArguments;

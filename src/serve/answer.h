@@ -50,7 +50,8 @@ struct Answer {
 class EventReader {
  public:
   // `drop`: texts of tokens that end an answer, which are not part of it though they may appear (ChatPrompt::special).
-  EventReader(const AnswerForm& form, int choice, std::vector<std::string> drop);
+  // `id`: of the answer; those of its calls begin with it.
+  EventReader(const AnswerForm& form, int choice, std::vector<std::string> drop, std::string id);
   std::vector<Event> read(const Piece& piece);
 
  private:
@@ -59,6 +60,7 @@ class EventReader {
   std::string without_ends(std::string_view text, bool last);
 
   int choice_;
+  std::string id_;
   int calls_ = 0;
   bool has_tools_;
   ReasoningSplitter reasoning_;

@@ -13,24 +13,27 @@ namespace {
 
 using Reader = Result<ChatRequest> (*)(const boost::json::value&);
 
-using Writer = std::unique_ptr<AnswerWriter> (*)(const ChatRequest&, const Generate&, const boost::json::object& body);
+using Writer = std::unique_ptr<AnswerWriter> (*)(const ChatRequest&, const Generate&, const boost::json::object& body,
+                                                 const RouteCall&);
 
-std::unique_ptr<AnswerWriter> chat_writer(const ChatRequest& request, const Generate& what,
-                                          const boost::json::object&) {
+std::unique_ptr<AnswerWriter> chat_writer(const ChatRequest& request, const Generate& what, const boost::json::object&,
+                                          const RouteCall& call) {
   return openai_chat_writer({.model = request.model,
-                             .created = std::time(nullptr),
+                             .id = what.id,
+                             .created = call.origin ? call.origin->created : std::time(nullptr),
+                             .answered_by = call.origin ? call.origin->answered_by : "",
                              .include_usage = request.options.include_usage,
                              .logprobs = request.options.logprobs >= 0,
                              .tokenizer = what.acquired.text().tokenizer.get()});
 }
 std::unique_ptr<AnswerWriter> messages_writer(const ChatRequest& request, const Generate& what,
-                                              const boost::json::object&) {
+                                              const boost::json::object&, const RouteCall&) {
   return anthropic_writer({.model = request.model,
                            .prompt_tokens = static_cast<int>(what.prompts[0].tokens.size()),
                            .stop = request.options.stop.size() == 1 ? request.options.stop[0] : std::string()});
 }
 std::unique_ptr<AnswerWriter> response_writer(const ChatRequest& request, const Generate&,
-                                              const boost::json::object& body) {
+                                              const boost::json::object& body, const RouteCall&) {
   return responses_writer(request.model, std::time(nullptr), body);
 }
 
@@ -44,7 +47,8 @@ Result<void> try_chat(Server& server, const RouteCall& call, Reader read, Writer
   add_system(*what.acquired.model, request.messages);
   request.model = std::move(name);
   what.prompts.push_back(TRY(make_chat_prompt(what.acquired.text(), request)));
-  what.writer = write(request, what, body.get_object());
+  if (call.origin) what.id = call.origin->id;
+  what.writer = write(request, what, body.get_object(), call);
   what.options = std::move(request.options);
   generate(call, std::move(what));
   return {};
@@ -73,7 +77,8 @@ void count(Server& server, RouteCall call) {
 
 }  // namespace
 
-const Route kChat{"POST", "/v1/chat/completions", Access::kUser, Dialect::kOpenAi, chat<read_openai_chat, chat_writer>};
+const Route kChat{"POST", "/v1/chat/completions", Access::kUser, Dialect::kOpenAi, chat<read_openai_chat, chat_writer>,
+                  true};
 const Route kChatCount{"POST", "/v1/chat/completions/input_tokens", Access::kUser, Dialect::kOpenAi,
                        count<read_openai_chat>};
 const Route kResponses{"POST", "/v1/responses", Access::kUser, Dialect::kOpenAi, chat<read_responses, response_writer>};

@@ -73,8 +73,11 @@ Result<void> try_completions(Server& server, const RouteCall& call) {
     prompt.grammar = grammar;
     if (echo) echoed.push_back({tokenizer.decode(prompt.tokens), prompt.tokens.front()});
   }
+  if (call.origin) what.id = call.origin->id;
   what.writer = openai_completion_writer({.model = model,
-                                          .created = std::time(nullptr),
+                                          .id = what.id,
+                                          .created = call.origin ? call.origin->created : std::time(nullptr),
+                                          .answered_by = call.origin ? call.origin->answered_by : "",
                                           .include_usage = options.include_usage,
                                           .logprobs = options.logprobs >= 0,
                                           .tokenizer = &tokenizer},
@@ -90,6 +93,6 @@ void completions(Server& server, RouteCall call) {
 
 }  // namespace
 
-const Route kCompletions{"POST", "/v1/completions", Access::kUser, Dialect::kOpenAi, completions};
+const Route kCompletions{"POST", "/v1/completions", Access::kUser, Dialect::kOpenAi, completions, true};
 
 }  // namespace hearth::serve

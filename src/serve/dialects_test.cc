@@ -216,7 +216,7 @@ TEST(Dialects, OllamasFormIsRead) {
 // Home Assistant reads only the first call of a chunk, and nothing of the chunk that has the reason.
 TEST(Dialects, OpenAiStreamsAreWhatHomeAssistantReads) {
   Answer answer;
-  const auto writer = openai_chat_writer({.model = "m", .created = 1, .include_usage = true});
+  const auto writer = openai_chat_writer({.model = "m", .id = "1", .created = 1, .include_usage = true});
   const auto chunks = stream_of(*writer, call_events(), answer);
   std::string arguments;
   int roles = 0, calls = 0;
@@ -252,7 +252,7 @@ TEST(Dialects, CallsThatAreCutOffAreNotTold) {
                              Event{.kind = Event::Kind::kFinish, .finish = Finish::kLength}})
     collect(event, choice);
   const Answer answer{.choices = {choice}, .usage = {}};
-  const json::object openai = openai_chat_writer({.model = "m"})->whole(answer);
+  const json::object openai = openai_chat_writer({.model = "m", .id = "1"})->whole(answer);
   EXPECT_EQ(openai.at("choices").at(0).at("finish_reason"), "length");
   EXPECT_FALSE(openai.at("choices").at(0).at("message").as_object().contains("tool_calls"));
   EXPECT_EQ(ollama_writer("m", false)->whole(answer).at("done_reason"), "length");

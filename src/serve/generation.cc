@@ -10,6 +10,7 @@
 
 #include "serve/error.h"
 #include "serve/openai_answer.h"
+#include "serve/stream_place.h"
 
 namespace hearth::serve {
 namespace {
@@ -71,13 +72,19 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Result<void> submit() {
     AnswerOptions& options = what_.options;
     if (options.lora) TRY(choose_adapter(*options.lora));
-    if (!options.seed_given) options.sampling.seed = random_seed();
+    const AnswerOrigin* origin = call_.origin.get();
+    if (!options.seed_given) options.sampling.seed = origin ? origin->seed : random_seed();
+    if (origin && origin->deadline_seconds) options.deadline_seconds = origin->deadline_seconds;
+    if (origin)
+      place_ =
+          TRY(StreamPlace::create(options.n * static_cast<int>(what_.prompts.size()), origin->told, origin->numbered));
     const Tokenizer& tokenizer = *what_.acquired.text().tokenizer;
     for (const ChatPrompt& prompt : what_.prompts) {
       Request request = engine_request(call_, what_.acquired, options, prompt);
       for (int i = 0; i < options.n; ++i) {
         const auto index = static_cast<int>(readers_.size());
-        readers_.emplace_back(prompt.form, index, prompt.special ? end_texts(tokenizer) : std::vector<std::string>());
+        readers_.emplace_back(prompt.form, index, prompt.special ? end_texts(tokenizer) : std::vector<std::string>(),
+                              what_.id);
         streams_.push_back(TRY(what_.acquired.model->engine->submit(request)));
         ++request.sampling.seed;  // answers to one prompt differ
       }
@@ -104,7 +111,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
       while (!done_[i] && !failed_) {
         const std::optional<Piece> piece = streams_[i]->next_for(std::chrono::milliseconds(0));
         if (!piece) break;
-        take(i, *piece, bytes);
+        if (!place_) take(i, *piece, bytes);
+        if (place_)  // events do not depend on who waited for whom
+          for (const Piece& part : split(*piece)) take(i, part, bytes);
       }
     }
     if (!streams_.empty()) deliver(std::move(bytes));
@@ -120,8 +129,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
     for (const Event& event : readers_[index].read(piece)) {
       collect(event, answer_.choices[index]);
       if (!what_.options.stream) continue;
-      if (!std::exchange(opened_, true)) bytes += what_.writer->begin();  // numbers its events: before the first
-      bytes += what_.writer->event(event);
+      if (!std::exchange(opened_, true)) {  // numbers its events: before the first
+        const std::string begin = what_.writer->begin();
+        bytes += place_ ? place_->pass_other(begin) : begin;
+      }
+      const std::string written = what_.writer->event(event);
+      bytes += place_ ? place_->pass(static_cast<int>(index), written) : written;
     }
   }
 
@@ -159,7 +172,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
     }
     if (failed_) bytes += what_.writer->failed({Code::kCancelled, "the server shuts down"});
     if (complete && !failed_) note_answer();
-    if (stream && complete && !failed_) bytes += what_.writer->end(answer_);
+    if (stream && complete && !failed_) {
+      const std::string end = what_.writer->end(answer_);
+      bytes += place_ ? place_->pass_other(end) : end;
+    }
     const bool lost = stream && !bytes.empty() && !call_.exchange->write(std::move(bytes));
     if (!complete && !failed_ && !lost) return;
     std::string whole = stream ? std::string() : boost::json::serialize(what_.writer->whole(answer_));
@@ -196,6 +212,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   RouteCall call_;
   Generate what_;
   std::vector<EventReader> readers_;
+  std::optional<StreamPlace> place_;  // of an answer that may be gone on with elsewhere
   std::vector<std::unique_ptr<Stream>> streams_;
   std::vector<bool> done_;
   Answer answer_;

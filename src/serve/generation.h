@@ -47,6 +47,7 @@ struct Generate {
   std::vector<ChatPrompt> prompts;
   AnswerOptions options;
   std::unique_ptr<AnswerWriter> writer;
+  std::string id = random_id();  // of the answer
 };
 // Answers the call, now (with an error) or as the engine goes on. If the client goes, the work ends; the record has what it took.
 void generate(RouteCall call, Generate what);

@@ -138,6 +138,7 @@ void metrics(Server& server, RouteCall call) {
   server.metrics().write(out);
   write_models(out, server);
   write_process(out, server);
+  if (server.doors()) server.doors()->write_metrics(out);
   if (server.options().power_metrics) server.options().power_metrics(out);
   call.exchange->reply(200, "text/plain; version=0.0.4; charset=utf-8", out.text());
 }

@@ -43,7 +43,7 @@ json::object call_json(const Call& call) {
 class OpenAiWriter : public AnswerWriter {
  public:
   OpenAiWriter(OpenAiFrame frame, std::string_view id, std::string_view object)
-      : frame_(std::move(frame)), id_(std::string(id) + random_id()), object_(object) {}
+      : frame_(std::move(frame)), id_(std::string(id) + frame_.id), object_(object) {}
 
   std::string end(const Answer& totals) override {
     json::object chunk = this->frame(chunk_object());
@@ -59,11 +59,13 @@ class OpenAiWriter : public AnswerWriter {
  protected:
   [[nodiscard]] virtual std::string chunk_object() const = 0;
   [[nodiscard]] json::object frame(std::string_view object) const {
-    return {{"id", id_},
-            {"object", object},
-            {"created", frame_.created},
-            {"model", frame_.model},
-            {"system_fingerprint", "hearth"}};
+    json::object out{{"id", id_},
+                     {"object", object},
+                     {"created", frame_.created},
+                     {"model", frame_.model},
+                     {"system_fingerprint", "hearth"}};
+    if (!frame_.answered_by.empty()) out["hearth"] = {{"answered_by", frame_.answered_by}};
+    return out;
   }
   [[nodiscard]] std::string chunk(json::object choice) const {
     json::object out = frame(chunk_object());

@@ -11,7 +11,9 @@ namespace hearth::serve {
 
 struct OpenAiFrame {
   std::string model;
-  int64_t created = 0;  // Unix seconds
+  std::string id{};           // of the answer, without prefix
+  int64_t created = 0;        // Unix seconds
+  std::string answered_by{};  // said of it, if not empty
   bool include_usage = false;
   bool logprobs = false;
   const Tokenizer* tokenizer = nullptr;  // for the texts of tokens; needed with logprobs only

@@ -78,7 +78,8 @@ Result<Matched> match(std::span<const Route* const> routes, std::string_view met
 }
 
 Result<boost::json::value> json_body(const RouteCall& call) {
-  return parse_json(call.exchange->request().body, {.depth = limits::kHttpJsonDepth, .bytes = limits::kJsonFileBytes});
+  return parse_json(call.origin ? call.origin->body : call.exchange->request().body,
+                    {.depth = limits::kHttpJsonDepth, .bytes = limits::kJsonFileBytes});
 }
 
 void reply_json(const RouteCall& call, int status, const boost::json::value& body) {

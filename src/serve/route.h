@@ -25,6 +25,7 @@ struct Identity {
   std::vector<std::string> models{};  // empty: all
   RequestClass class_max = RequestClass::kRealtime;
   bool admin = false;
+  std::string key_sha256{};  // of the key that was shown; empty: none was
   [[nodiscard]] bool may_use(std::string_view model) const;
 };
 
@@ -36,6 +37,7 @@ struct Record {
   std::string finish;     // "stop", "length", ...
   std::string error;      // the code of an error: "not_found"
   bool streamed = false;
+  bool elsewhere = false;  // another machine computed it
   int prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
   double joules = -1;                         // negative: nobody knows
@@ -47,6 +49,18 @@ struct Record {
   std::chrono::system_clock::time_point arrived_at = std::chrono::system_clock::now();
 };
 
+// What makes an answer the same wherever it is given, and again: told to whoever computes it, here or on another machine.
+struct AnswerOrigin {
+  std::string id;  // of the answer, without the dialect's prefix
+  int64_t created = 0;
+  uint64_t seed = 0;            // if the request has none
+  std::vector<int64_t> told{};  // events of the stream that the client has: of each choice, then of none (StreamPlace)
+  bool numbered = false;        // events carry their place, as id
+  std::optional<double> deadline_seconds{};  // what is left of the request's
+  std::string answered_by{};                 // said in the answer, if not empty
+  std::string body{};                        // of the request, which the exchange may not have
+};
+
 // A request on its way through a route.
 struct RouteCall {
   std::shared_ptr<HttpExchange> exchange;
@@ -54,6 +68,7 @@ struct RouteCall {
   std::vector<std::string> parameters;  // of the {name} parts of the path, in order, percent-decoded
   std::shared_ptr<Record> record;
   const struct Route* route = nullptr;
+  std::shared_ptr<const AnswerOrigin> origin{};  // null: an answer of its own
 };
 
 // In which form errors are written.
@@ -63,6 +78,7 @@ enum class Access : uint8_t {
   kOpen,   // no key, from nowhere
   kUser,   // any key
   kAdmin,  // a key with admin rights
+  kDoor,   // another machine of the site, at the address for those
 };
 
 struct Route {
@@ -72,6 +88,7 @@ struct Route {
   Dialect dialect;
   // On a worker, which it must not keep: what takes long posts itself anew. Answers now or later.
   void (*handle)(Server&, RouteCall);
+  bool shared = false;  // another machine of the site may answer it (doors.h)
 };
 
 std::span<const Route* const> all_routes();

@@ -25,7 +25,9 @@ void reply_refusal(HttpExchange& exchange, Dialect dialect, const Refusal& refus
 void reply_preflight(HttpExchange& exchange, const std::string& origin) {
   if (!origin.empty()) {
     exchange.add_header("Access-Control-Allow-Methods", "GET, POST, DELETE");
-    exchange.add_header("Access-Control-Allow-Headers", "authorization, content-type, x-api-key, anthropic-version");
+    exchange.add_header("Access-Control-Allow-Headers",
+                        "authorization, content-type, x-api-key, anthropic-version, idempotency-key, x-request-id, "
+                        "last-event-id, x-hearth-policy, x-hearth-data-class");
     exchange.add_header("Access-Control-Max-Age", "600");
   }
   exchange.reply(204, "", "", {{"Allow", "GET, HEAD, POST, DELETE, OPTIONS"}});
@@ -39,6 +41,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options, std::unique
   std::unique_ptr<Server> server(new Server(std::move(options), std::move(catalog), std::move(access)));
   if (journal)
     server->batches_ = std::make_unique<BatchRunner>(*server, std::move(journal), server->options_.batch_parallel);
+  if (server->options_.doors) server->doors_ = std::make_unique<Doors>(*server, *server->options_.doors);
   if (!server->options_.otlp_endpoint.empty())
     server->traces_ = TRY(TraceExporter::create(server->options_.otlp_endpoint, server->options_.version));
   server->http_ = TRY(HttpServer::start(
@@ -52,7 +55,9 @@ Server::Server(ServerOptions options, std::unique_ptr<Catalog> catalog, std::uni
       memory_(options_.memory, *catalog_),
       access_(std::move(access)) {}
 
-Server::~Server() = default;
+Server::~Server() {
+  if (doors_) doors_->stop();  // workers may wait for others
+}
 
 void Server::handle(std::shared_ptr<HttpExchange> exchange) {
   const HttpRequest& request = exchange->request();
@@ -95,11 +100,13 @@ void Server::handle(std::shared_ptr<HttpExchange> exchange) {
   }
   call.parameters = std::move(matched->parameters);
   end(true);
+  if (doors_ && call.route->shared) return doors_->answer(std::move(call));
   call.route->handle(*this, std::move(call));
 }
 
 void Server::finished(const RouteCall& call, const HttpOutcome& outcome, bool counted) {
   if (counted) access_->done(call.identity, call.record->prompt_tokens + call.record->completion_tokens);
+  if (doors_) doors_->note_answer(*call.record);
   note_request(metrics_, call, outcome, options_.vllm_metrics);
   if (traces_) traces_->add(call, outcome);
   if (options_.log && options_.log_form != LogForm::kOff) options_.log(request_line(options_.log_form, call, outcome));

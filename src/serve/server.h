@@ -15,6 +15,7 @@
 #include "net/http_server.h"
 #include "serve/access.h"
 #include "serve/batch_runner.h"
+#include "serve/doors.h"
 #include "serve/route.h"
 #include "serve/traces.h"
 #include "vault/key.h"
@@ -56,6 +57,7 @@ struct ServerOptions {
   std::string smaller_model;
   std::function<bool()> wants_smaller_model;
   std::optional<SessionPlace> sessions;  // empty: none are saved
+  std::optional<DoorOptions> doors{};    // empty: all is answered here
   LogForm log_form = LogForm::kText;
   // Called on a worker for each request that was answered: a line without line end. Empty: none is written.
   std::function<void(std::string_view)> log;
@@ -73,6 +75,7 @@ class Server {
   [[nodiscard]] Catalog& catalog() { return *catalog_; }
   [[nodiscard]] MemoryKeeper& memory() { return memory_; }
   [[nodiscard]] BatchRunner* batches() { return batches_.get(); }
+  [[nodiscard]] Doors* doors() { return doors_.get(); }  // null: there are none
   [[nodiscard]] Metrics& metrics() { return metrics_; }
   [[nodiscard]] const ServerOptions& options() const { return options_; }
   [[nodiscard]] const std::vector<uint16_t>& ports() const { return http_->ports(); }
@@ -101,6 +104,7 @@ class Server {
   std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
   std::atomic<bool> draining_{false};
   std::unique_ptr<BatchRunner> batches_;
+  std::unique_ptr<Doors> doors_;
   std::unique_ptr<HttpServer> http_;  // last: its workers use all of the above
 };
 

@@ -33,6 +33,25 @@ def answer_to_get(path):
 
 
 class Routes(unittest.TestCase):
+    def test_the_rest_of_a_stream_is_got_by_the_requests_name(self):
+        body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Count."}], "max_tokens": 8, "stream": True}).encode()
+
+        def events(path, data, **headers):
+            request = urllib.request.Request(URL + path, data, {name.replace("_", "-"): value for name, value in headers.items()})
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                return answer.read().decode().split("\n\n")[:-1]
+
+        whole = events("/v1/chat/completions", body, Idempotency_Key="count-1")
+        self.assertTrue(all(event.startswith("id: ") for event in whole))
+        last = whole[3].split("\n")[0].removeprefix("id: ")
+        self.assertEqual(events("/v1/answers/count-1", None, Last_Event_ID=last), whole[4:])
+        self.assertEqual(events("/v1/answers/count-1", None, Last_Event_ID="4"), whole[4:])
+        self.assertEqual(events("/v1/chat/completions", body, Idempotency_Key="count-1"), whole)
+        with self.assertRaises(urllib.error.HTTPError):
+            events("/v1/chat/completions", body.replace(b"Count", b"Mount"), Idempotency_Key="count-1")
+        self.assertEqual(ask("/v1/answers/count-2")[0], 404)
+        self.assertEqual(answer_to_get("/v1/doors")["others"], [])
+
     def test_tokens_there_and_back(self):
         for model, text in ((MODEL, "Hello world"), (ENCODER, "the sea is calm")):
             tokens = answer_to("/tokenize", {"model": model, "content": text})["tokens"]

@@ -75,7 +75,7 @@ def _start():
     subprocess.run([program, "pull", spare, "--name", SPARE], env=environment, check=True, stderr=subprocess.DEVNULL)
     command = [program, "serve", model, DATA / "encoders" / ENCODER, "--listen", "127.0.0.1:0", "--parallel", "2"]
     command += ["--adapter", f"{ADAPTER}={folder / 'adapter.gguf'}", "--context", "2048"]
-    command += ["--session-folder", folder / "sessions"]
+    command += ["--session-folder", folder / "sessions", "--door", "127.0.0.1:0"]
     server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     atexit.register(lambda: (server.terminate(), server.wait()))
     said = []
