@@ -66,7 +66,7 @@ std::string computing(const ModelCatalogOptions& catalog) {
 std::optional<double> number(const json::object& object, std::string_view name) {
   const json::value* value = object.if_contains(name);
   if (value && value->is_object()) value = value->get_object().if_contains("value");
-  const auto read = value ? json::try_value_to<double>(*value) : json::result<double>();
+  const auto read = json::try_value_to<double>(value ? *value : json::value());
   return read ? std::optional(*read) : std::nullopt;
 }
 

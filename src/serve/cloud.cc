@@ -123,7 +123,7 @@ Result<CloudBudget> CloudBudget::open(std::filesystem::path file, int64_t tokens
   const json::object* object = value ? value->if_object() : nullptr;
   const json::value* day = object ? object->if_contains("day") : nullptr;
   const json::value* tokens = object ? object->if_contains("tokens") : nullptr;
-  const auto spent = tokens ? json::try_value_to<int64_t>(*tokens) : json::result<int64_t>();
+  const auto spent = json::try_value_to<int64_t>(tokens ? *tokens : json::value());
   if (!day || !day->is_string() || !spent || *spent < 0)
     return fail(Code::kMalformed, "{}: is not the cloud's budget; remove the file to begin a new day",
                 budget.file_.string());

@@ -75,7 +75,7 @@ TEST(CloudTest, KeysAndTextsGoOutEncryptedOnly) {
   const TestFolder folder;
   const auto open = [&](const char* url) {
     return Cloud::create(
-        {.url = *parse_url(url), .model = "m", .tokens_per_day = 1, .budget_file = folder.path() / "b"});
+        {.url = *parse_url(url), .key = "", .model = "m", .tokens_per_day = 1, .budget_file = folder.path() / "b"});
   };
   EXPECT_FALSE(open("http://cloud.example/v1"));
   EXPECT_TRUE(open("https://cloud.example/v1"));

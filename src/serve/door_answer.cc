@@ -55,7 +55,7 @@ DoorAnswer::DoorAnswer(Server& server, Doors& doors, RouteCall call)
 Result<void> DoorAnswer::read_names() {
   const HttpRequest& request = call_.exchange->request();
   const std::string_view key = request.header("idempotency-key");
-  record_.request_id = key.empty() ? request.header("x-request-id") : key;
+  if (record_.request_id.empty()) record_.request_id = key.empty() ? request.header("x-request-id") : key;
   if (record_.request_id.size() > limits::kRequestIdBytes || !is_plain(record_.request_id))
     return fail(Code::kInvalidArgument, "Idempotency-Key and X-Request-Id: want at most {} letters, digits and signs",
                 limits::kRequestIdBytes);
@@ -152,9 +152,8 @@ Result<void> DoorAnswer::prepare() {
 }
 
 Result<void> DoorAnswer::prepare_resume(std::string request_id) {
-  TRY(read_names());
   record_.request_id = std::move(request_id);
-  numbered_ = true;
+  TRY(read_names());
   if (!TRY(take_up()))
     return fail(Code::kNotFound, "no door knows the request {}; send it again whole", record_.request_id);
   call_.route = record_.path == kChat.path ? &kChat : &kCompletions;
@@ -416,7 +415,7 @@ bool DoorAnswer::take_whole(const DoorFrame& frame, const DoorState& state) {
   const auto value = parse_json(std::string_view(frame.payload).substr(0, end));
   const json::object* object = value ? value->if_object() : nullptr;
   const json::value* given = object ? object->if_contains("status") : nullptr;
-  const auto status = given ? json::try_value_to<int>(*given) : json::result<int>();
+  const auto status = json::try_value_to<int>(given ? *given : json::value());
   if (!status || *status < 200 || *status > 599 || end == frame.payload.size()) return false;
   // Busy, ending, or without the model after all: others may do better.
   if (*status == 429 || *status == 404 || *status >= 500) {

@@ -10,6 +10,7 @@
 #include "support/fault_server.h"
 #include "support/program.h"
 #include "support/raw_client.h"
+#include "support/real_model.h"
 #include "support/test_folder.h"
 
 namespace hearth {
@@ -26,6 +27,15 @@ class DoorsTest : public testing::Test {
  protected:
   DoorsTest() {
     for (const char* name : {"one.gguf", "two.gguf"}) std::filesystem::copy_file(kModel, folder_.path() / name);
+  }
+  // Chats need a model with a template.
+  void take_real_model() {
+    const auto model = test::real_model();
+    ASSERT_TRUE(model) << "the tiny model is not there; ./dev test fetches it";
+    for (const char* name : {"one.gguf", "two.gguf"}) {
+      std::filesystem::remove(folder_.path() / name);
+      std::filesystem::create_symlink(*model, folder_.path() / name);
+    }
   }
   struct Served {
     std::unique_ptr<Program> program;
@@ -164,6 +174,7 @@ std::string hurried(std::string_view more) {
 }
 
 TEST_F(DoorsTest, ACloudAnswersWhatMayLeaveAndTheSiteCannot) {
+  take_real_model();
   const Served cloud = serve("two.gguf");
   const Served site = serve("one.gguf", cloud_flags(fmt::format("http://127.0.0.1:{}/v1", cloud.port)));
   const std::string answer = ask(site, "POST", "/v1/chat/completions", "", hurried(R"(,"policy":"any")"));
@@ -181,6 +192,7 @@ TEST_F(DoorsTest, ACloudAnswersWhatMayLeaveAndTheSiteCannot) {
 }
 
 TEST_F(DoorsTest, WhateverACloudDoesTheSiteAnswers) {
+  take_real_model();
   using Handler = test::FaultServer::Handler;
   const std::string good = R"({"choices":[{"message":{"content":"CLOUD"},"finish_reason":"stop"}]})";
   const std::vector<std::pair<const char*, Handler>> faults{
@@ -202,11 +214,10 @@ TEST_F(DoorsTest, WhateverACloudDoesTheSiteAnswers) {
     const Served site = serve("one.gguf", cloud_flags(cloud.url("/v1"), "1"));
     const std::string answer = ask(site, "POST", "/v1/chat/completions", "", hurried(R"(,"policy":"any")"));
     EXPECT_TRUE(answer.contains(" 200 OK") && answer.contains("\"finish_reason\"")) << what << answer;
-    EXPECT_TRUE(answer.contains(R"("hearth":{"answered_by":"local (the cloud failed)"
-  })")) << what << answer;
+    EXPECT_TRUE(answer.contains(R"x("hearth":{"answered_by":"local (the cloud failed)"})x")) << what << answer;
     EXPECT_TRUE(answer.contains("X-Hearth-Answered-By: local (the cloud failed)\r\n")) << what << answer;
-  EXPECT_EQ(cloud.requests().size(), 1u) << what;
-}
+    EXPECT_EQ(cloud.requests().size(), 1u) << what;
+  }
 }
 
 }  // namespace
