@@ -68,6 +68,7 @@ std::vector<std::vector<StepRows>> in_parts(std::span<const StepRows> rows, int 
   constexpr int kLeast = 16;
   int n = 0;
   for (const StepRows& part : rows) n += part.count;
+  if (std::ranges::none_of(rows, [](const StepRows& part) { return part.count > kLeast; })) parts = 1;
   const int even = (n + std::max(1, parts) - 1) / std::max(1, parts);
   const int whole = std::min(rows_max, std::max(even, kLeast));  // of one sequence
   std::vector<std::vector<StepRows>> all;

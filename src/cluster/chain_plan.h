@@ -30,8 +30,8 @@ Result<void> check(const ChainPlan& plan, int n_layers, int n_nodes);
 // one after it, takes its layers, whichever has fewer; and the owner where nobody is left.
 ChainPlan without_lost(const ChainPlan& plan, const std::vector<bool>& alive);
 
-// A step in parts, each its own message, so that stages work at once: none has more than `rows_max` rows; with one row per sequence
-// there are `parts` of them, if there are so many sequences. Rows of a prompt are divided where a part is full. In order.
+// A step in parts, each its own message: none has more than `rows_max` rows. With a prompt there are `parts` of them, if there are rows
+// enough, so that stages work at once; sequences that generate stay together, for other steps are under way beside. In order.
 std::vector<std::vector<StepRows>> in_parts(std::span<const StepRows> rows, int parts, int rows_max);
 
 }  // namespace hearth::cluster

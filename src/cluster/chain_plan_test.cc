@@ -56,8 +56,8 @@ std::string text(const std::vector<std::vector<StepRows>>& parts) {
 TEST(StepParts, KeepStagesAtWorkAtOnce) {
   const auto parts = [](std::vector<StepRows> rows, int n, int rows_max) { return text(in_parts(rows, n, rows_max)); };
   EXPECT_EQ(parts({{0, 5, 1}}, 3, 64), "| 0@5+1");
-  EXPECT_EQ(parts({{0, 5, 1}, {1, 9, 1}, {2, 3, 1}, {3, 7, 1}}, 2, 64), "| 0@5+1 1@9+1| 2@3+1 3@7+1");
-  EXPECT_EQ(parts({{0, 5, 1}, {1, 9, 1}, {2, 3, 1}}, 4, 64), "| 0@5+1| 1@9+1| 2@3+1");
+  EXPECT_EQ(parts({{0, 5, 1}, {1, 9, 1}, {2, 3, 1}, {3, 7, 1}}, 2, 64), "| 0@5+1 1@9+1 2@3+1 3@7+1");
+  EXPECT_EQ(parts({{0, 5, 1}, {1, 9, 1}, {2, 3, 1}}, 4, 2), "| 0@5+1 1@9+1| 2@3+1");
   EXPECT_EQ(parts({{0, 5, 9}}, 3, 64), "| 0@5+9") << "guessed tokens of one sequence stay together";
   EXPECT_EQ(parts({{0, 0, 100}}, 2, 64), "| 0@0+50| 0@50+50") << "a prompt is divided";
   EXPECT_EQ(parts({{0, 0, 100}}, 1, 64), "| 0@0+64| 0@64+36");

@@ -31,11 +31,13 @@ class Eventful final : public Chain {
   Result<void> start(const SequenceOptions& sequences, int context) override {
     return chain_->start(sequences, context);
   }
-  Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
-                  std::span<float> stream) override {
+  int depth() const override { return chain_->depth(); }
+  Result<Ran> post(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                   std::span<float> stream) override {
     before_(++steps_);
-    return chain_->run(ops, rows, stream);
+    return chain_->post(ops, rows, stream);
   }
+  Result<Ran> collect() override { return chain_->collect(); }
 
  private:
   std::shared_ptr<Chain> chain_;

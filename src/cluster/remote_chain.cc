@@ -97,60 +97,84 @@ Result<void> RemoteChain::make_own_stage() {
   return {};
 }
 
-Result<Chain::Ran> RemoteChain::run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
-                                    std::span<float> stream) {
+int RemoteChain::depth() const {
+  return std::max(1, static_cast<int>(owner_.plan().stages.size()) + (owner_.plan().own_end > 0 ? 1 : 0));
+}
+
+// What was under way is lost.
+Result<Chain::Ran> RemoteChain::begin_again() {
   parts_.clear(), answers_.clear();
-  delivered_ = 0;
-  over_ = false;
-  if (failed_) {
-    owner_.begin(now());
-    TRY(set_up());
-    over_ = false;
-  }
-  pump(Time(0));  // what happened since the last step
-  if (over_ || !owner_.running()) {
-    TRY(set_up());
-    return Ran::kStartOver;
-  }
-  std::vector<StepRows> all;
-  for (const SequenceRows& part : rows) all.push_back({part.sequence, part.position, part.count});
-  const int n_stages = static_cast<int>(owner_.plan().stages.size()) + (own_ ? 1 : 0);
-  for (auto& part : in_parts(all, n_stages, shape_.rows_max)) {
-    size_t n = 0;
-    for (const StepRows& some : part) n += static_cast<size_t>(some.count);
-    n *= static_cast<size_t>(config_.d_model);
-    parts_.push_back({.rows = std::move(part), .stream = stream.first(n), .step = 0, .bytes = {}});
-    stream = stream.subspan(n);
-  }
-  for (size_t posted = 0; delivered_ < parts_.size() && !over_;) {
-    if (posted < parts_.size() && owner_.running() && owner_.in_flight() < ChainOwner::kWindow) {
-      TRY(post(parts_[posted], posted == 0 ? ops : std::span<const SequenceOp>()));
-      ++posted;
-      pump(Time(0));
-    } else {
-      pump(Time(50));
-    }
-  }
-  if (!over_) return Ran::kYes;
+  steps_done_ = 0;
   TRY(set_up());
+  over_ = false;
   return Ran::kStartOver;
 }
 
+Result<Chain::Ran> RemoteChain::post(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                                     std::span<float> stream) {
+  if (failed_) {
+    owner_.begin(now());
+    return begin_again();
+  }
+  pump(Time(0));  // what happened since the last step
+  if (over_ || !owner_.running()) return begin_again();
+  std::vector<StepRows> all;
+  for (const SequenceRows& part : rows) all.push_back({part.sequence, part.position, part.count});
+  for (auto& part : in_parts(all, depth(), shape_.rows_max)) {
+    size_t n = 0;
+    for (const StepRows& some : part) n += static_cast<size_t>(some.count);
+    n *= static_cast<size_t>(config_.d_model);
+    parts_.push_back({.ops = {ops.begin(), ops.end()},
+                      .rows = std::move(part),
+                      .stream = stream.first(n),
+                      .ends_step = n == stream.size(),
+                      .step = 0,
+                      .bytes = {}});
+    ops = {};
+    stream = stream.subspan(n);
+  }
+  TRY(send_more());
+  if (over_) return begin_again();
+  return Ran::kYes;
+}
+
+Result<Chain::Ran> RemoteChain::collect() {
+  while (!over_ && steps_done_ == 0) {
+    TRY(send_more());
+    if (steps_done_ == 0 && !over_) pump(Time(50));
+  }
+  if (over_) return begin_again();
+  --steps_done_;
+  return Ran::kYes;
+}
+
+// As many parts as may be under way.
+Result<void> RemoteChain::send_more() {
+  while (!over_ && owner_.running() && owner_.in_flight() < ChainOwner::kWindow) {
+    const auto next = std::ranges::find(parts_, uint64_t{0}, &Part::step);
+    if (next == parts_.end()) return {};
+    TRY(send_first(*next));
+    pump(Time(0));
+  }
+  return {};
+}
+
 // Through the layers here, and on its way.
-Result<void> RemoteChain::post(Part& part, std::span<const SequenceOp> ops) {
+Result<void> RemoteChain::send_first(Part& part) {
   if (own_) {
-    auto ran = own_->run(ops, part.rows, part.stream);
+    auto ran = own_->run(part.ops, part.rows, part.stream);
     if (!ran) {
       failed_ = true;
       return ran;
     }
   }
   if (owner_.plan().stages.empty()) {
-    ++delivered_;
+    steps_done_ += part.ends_step ? 1 : 0;
+    parts_.pop_front();
     return {};
   }
   part.step = owner_.post(now());
-  part.bytes = step_bytes(owner_.epoch(), part.step, ops, part.rows, part.stream);
+  part.bytes = step_bytes(owner_.epoch(), part.step, part.ops, part.rows, part.stream);
   do_actions();
   return {};
 }
@@ -252,19 +276,9 @@ void RemoteChain::do_actions() {
         case Kind::kSend:
           send(action.step);
           break;
-        case Kind::kDeliver: {
-          const auto answer = std::ranges::find(answers_, action.step, [](const auto& each) { return each.first; });
-          const auto part = std::ranges::find(parts_, action.step, &Part::step);
-          if (answer == answers_.end() || part == parts_.end()) break;
-          if (answer->second.size() == part->stream.size()) {
-            std::ranges::copy(answer->second, part->stream.begin());
-            ++delivered_;
-          } else {
-            lose(owner_.plan().stages.back().node, "it answers with another number of rows");
-          }
-          answers_.erase(answer);
+        case Kind::kDeliver:
+          deliver(action.step);
           break;
-        }
         case Kind::kStartOver:
           over_ = true;
           answers_.clear();
@@ -273,6 +287,19 @@ void RemoteChain::do_actions() {
       }
     }
   }
+}
+
+// The answer of the oldest part.
+void RemoteChain::deliver(uint64_t step) {
+  const auto answer = std::ranges::find(answers_, step, [](const auto& each) { return each.first; });
+  if (answer == answers_.end() || parts_.empty() || parts_.front().step != step) return;
+  Part& part = parts_.front();
+  if (answer->second.size() != part.stream.size())
+    return lose(owner_.plan().stages.back().node, "it answers with another number of rows");
+  std::ranges::copy(answer->second, part.stream.begin());
+  answers_.erase(answer);
+  steps_done_ += part.ends_step ? 1 : 0;
+  parts_.pop_front();
 }
 
 void RemoteChain::lose(int node, const std::string& why) {

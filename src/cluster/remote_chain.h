@@ -4,6 +4,7 @@
 // ChainOwner; this gives it the events and does the actions.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -34,8 +35,10 @@ class RemoteChain final : public Chain {
 
   [[nodiscard]] const DecoderConfig& config() const override { return config_; }
   Result<void> start(const SequenceOptions& sequences, int context) override;
-  Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
-                  std::span<float> stream) override;
+  [[nodiscard]] int depth() const override;
+  Result<Ran> post(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                   std::span<float> stream) override;
+  Result<Ran> collect() override;
 
  private:
   struct Link {
@@ -47,10 +50,12 @@ class RemoteChain final : public Chain {
     Link control;
     std::string trouble;  // why it was lost
   };
-  struct Part {
+  struct Part {  // of a step of the engine
+    std::vector<SequenceOp> ops;
     std::vector<StepRows> rows;
     std::span<float> stream;
-    uint64_t step = 0;  // 0: not posted
+    bool ends_step = false;
+    uint64_t step = 0;  // its number as one of the chain's; 0: not sent
     std::vector<std::byte> bytes;
   };
 
@@ -63,7 +68,10 @@ class RemoteChain final : public Chain {
 
   Result<void> set_up();
   Result<void> make_own_stage();
-  Result<void> post(Part& part, std::span<const SequenceOp> ops);
+  Result<Ran> begin_again();
+  Result<void> send_more();
+  Result<void> send_first(Part& part);
+  void deliver(uint64_t step);
   void pump(Time patience);
   void do_actions();
   void connect(int node);
@@ -90,8 +98,8 @@ class RemoteChain final : public Chain {
   uint64_t own_epoch_ = 0;  // that its state is of
   std::vector<Node> nodes_;
   Link steps_, results_;
-  std::vector<Part> parts_;  // of the step
-  size_t delivered_ = 0;
+  std::deque<Part> parts_;  // under way, oldest first
+  int steps_done_ = 0;      // of the engine's, and not collected
   std::vector<std::pair<uint64_t, std::vector<float>>> answers_;
   bool started_ = false, over_ = false, failed_ = false;
 };

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
+
 #include "cluster/chain_plan.h"
 #include "engine/engine.h"
 #include "model/arch/all.h"
@@ -17,12 +19,13 @@ constexpr int kContext = 192;
 // Stages in this process; every `lose_every`-th step all of them forget what they know.
 class StagesHere final : public Chain {
  public:
-  StagesHere(const std::filesystem::path& path, int n_stages, int lose_every)
+  StagesHere(const std::filesystem::path& path, int n_stages, int lose_every, int depth)
       : checkpoint_(open_checkpoint(path).value()),
         backend_(create_backend("cpu", {.n_threads = 1, .isa = {}}).value()),
         config_(find_family(checkpoint_).value()->configure(ModelKeys(checkpoint_)).value()),
         n_stages_(n_stages),
-        lose_every_(lose_every) {}
+        lose_every_(lose_every),
+        depth_(depth) {}
 
   const DecoderConfig& config() const override { return config_; }
 
@@ -34,8 +37,22 @@ class StagesHere final : public Chain {
     return {};
   }
 
-  Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
-                  std::span<float> stream) override {
+  int depth() const override { return depth_ > 0 ? depth_ : n_stages_; }
+
+  // Layers run as late as can be: what happens to sequences between the two must not matter.
+  Result<Ran> post(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                   std::span<float> stream) override {
+    posted_.push_back({{ops.begin(), ops.end()}, {rows.begin(), rows.end()}, stream});
+    most_posted = std::max(most_posted, posted_.size());
+    return Ran::kYes;
+  }
+  Result<Ran> collect() override {
+    const Posted step = std::move(posted_.front());
+    posted_.pop_front();
+    return run(step.ops, step.rows, step.stream);
+  }
+
+  Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows, std::span<float> stream) {
     ++steps;
     std::vector<StepRows> all;
     for (const SequenceRows& part : rows) all.push_back({part.sequence, part.position, part.count});
@@ -49,17 +66,25 @@ class StagesHere final : public Chain {
     }
     if (lose_every_ == 0 || steps % lose_every_ != 0) return Ran::kYes;
     for (const auto& stage : stages_) TRY(stage->reset());
+    posted_.clear();
     return Ran::kStartOver;
   }
 
   int steps = 0;
+  size_t most_posted = 0;
 
  private:
+  struct Posted {
+    std::vector<SequenceOp> ops;
+    std::vector<SequenceRows> rows;
+    std::span<float> stream;
+  };
   static constexpr int kRowsMax = 24;
   Checkpoint checkpoint_;
   std::unique_ptr<Backend> backend_;
   DecoderConfig config_;
-  int n_stages_, lose_every_;
+  int n_stages_, lose_every_, depth_;  // 0: as many as there are stages
+  std::deque<Posted> posted_;
   std::vector<std::unique_ptr<Stage>> stages_;
 };
 
@@ -83,9 +108,9 @@ Told read(Stream& stream) {
 
 // Prompts that share beginnings, a repetitive one that is guessed, one whose answer keeps to a grammar, candidates, log probabilities;
 // and then the next turn of the first.
-std::vector<Told> answers(const std::string& family, int n_stages, int lose_every = 0) {
+std::vector<Told> answers(const std::string& family, int n_stages, int lose_every = 0, int depth = 0) {
   const std::filesystem::path path = kGoldenFolder / family / "model.gguf";
-  const auto chain = n_stages > 0 ? std::make_shared<StagesHere>(path, n_stages, lose_every) : nullptr;
+  const auto chain = n_stages > 0 ? std::make_shared<StagesHere>(path, n_stages, lose_every, depth) : nullptr;
   DecoderOptions decoder{.context = kContext, .rows_max = 0, .progress = {}};
   if (chain) decoder.layers = LayerRange{0, 0};
   Model model = load_model(path, create_backend("cpu", {.n_threads = 1, .isa = {}}).value(), decoder).value();
@@ -125,6 +150,7 @@ std::vector<Told> answers(const std::string& family, int n_stages, int lose_ever
   all.push_back(read(*engine->submit(std::move(next)).value()));
   if (chain) {
     EXPECT_GT(chain->steps, 20);
+    EXPECT_EQ(chain->most_posted, static_cast<size_t>(std::min(chain->depth(), 3)));
   }
   return all;
 }
@@ -135,12 +161,14 @@ TEST(Stages, AnswerAsOneMachine) {
     ASSERT_FALSE(whole[4].scores.empty());
     ASSERT_FALSE(whole[5].logprobs.empty());
     for (const int n_stages : {1, 2, 3}) EXPECT_EQ(answers(family, n_stages), whole) << family << " " << n_stages;
+    EXPECT_EQ(answers(family, 2, 0, 4), whole) << family << ", more steps under way than sequences";
   }
 }
 
 TEST(Stages, AnswerTheSameWhenStateIsLostAgainAndAgain) {
   for (const std::string family : {"llama", "lfm2"})
-    for (const int lose_every : {5, 7, 11}) EXPECT_EQ(answers(family, 2, lose_every), answers(family, 0)) << lose_every;
+    for (const int lose_every : {5, 7, 11})
+      for (const int depth : {1, 3}) EXPECT_EQ(answers(family, 2, lose_every, depth), answers(family, 0)) << lose_every;
 }
 
 std::unique_ptr<Stage> small_stage(const Checkpoint& checkpoint, Backend& backend) {

@@ -23,10 +23,16 @@ class Chain {
     kYes,
     kStartOver,  // state was lost; from now on no stage knows any sequence, and they are run again from their tokens
   };
-  // All layers over `stream`, [rows][d_model], in place. `ops`: what happened to the sequences since the last step, in order. An
-  // error means that the layers are nowhere to be had now; the next call tries again and begins with no sequences, too.
-  virtual Result<Ran> run(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
-                          std::span<float> stream) = 0;
+  // Steps that can be under way at once with gain: one for each stage.
+  [[nodiscard]] virtual int depth() const = 0;
+  // Sends a step on its way: all layers over `stream`, [rows][d_model], in place, which stays where it is until the step is collected
+  // or lost; no sequence of it is in another step under way. `ops`: what happened to the sequences since the last step was posted, in
+  // order. kStartOver, here and below: this step and all that are under way are lost, too. An error means that, and that the layers are
+  // nowhere to be had now; the next call tries again.
+  virtual Result<Ran> post(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
+                           std::span<float> stream) = 0;
+  // Waits for the oldest step under way, of which there is one.
+  virtual Result<Ran> collect() = 0;
 };
 
 }  // namespace hearth

@@ -140,6 +140,13 @@ class Engine {
     int done = 0;     // drafted tokens that were kept, so that row + done gives the next one
     bool over = false;
   };
+  struct Posted {  // a step on its way through a chain, with what step() has of its own
+    std::vector<Token> tokens;
+    std::vector<SequenceRows> rows;
+    std::vector<Ran> ran;
+    std::vector<float> stream;
+    int prompt_rows, decode_rows, drafted;
+  };
   struct Answers {  // a tenant's
     std::string tenant;
     DraftIndex index;
@@ -206,8 +213,16 @@ class Engine {
 
   // engine_step.cc
   void step();
+  void choose_tokens();
   bool run_rows();
   void start_over();
+  // engine_chain.cc
+  bool run_through_chain();
+  bool run_rows_through_chain();
+  void drain();
+  bool post_rows();
+  bool collect_rows();
+  bool is_there(const Result<Chain::Ran>& ran);
   void compose_rows();
   void end_if_over(Active& active);
   void share_energy();
@@ -295,7 +310,8 @@ class Engine {
   std::vector<SequenceRows> rows_;
   std::vector<const Adapter*> adapters_;  // one per sequence of rows_
   std::vector<SequenceOp> ops_;           // with a chain: since its last step
-  std::vector<float> stream_;             // likewise: of the rows
+  std::vector<float> stream_;             // likewise: of candidates' rows
+  std::deque<Posted> posted_;             // likewise: under way, oldest first
   std::vector<ExitPolicy> exits_;         // likewise
   std::vector<Ran> ran_;                  // then those of them whose next token is due
   std::vector<int32_t> wanted_;           // rows of logits
@@ -304,7 +320,8 @@ class Engine {
   std::vector<float> raw_logits_;
   std::vector<Active*> scored_;
   int prompt_rows_ = 0, decode_rows_ = 0, step_drafted_ = 0, step_accepted_ = 0;
-  bool crowded_ = false;  // there was no room for all that run
+  bool draining_ = false;  // no further step is posted
+  bool crowded_ = false;   // there was no room for all that run
   uint64_t tokens_out_ = 0, states_written_ = 0, states_read_ = 0, states_lost_ = 0;
   std::jthread thread_;  // last: joins before anything above goes
 };

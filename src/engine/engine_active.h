@@ -59,6 +59,7 @@ struct Engine::Active {
   EngineClock::time_point submitted = EngineClock::now(), admitted{}, first_token{};
   EngineClock::time_point wants_place_since = submitted;
   bool out_of_turn = false;  // it had waited too long, and counts as interactive
+  bool in_flight = false;    // it has rows in a step on its way through a chain
   bool finished = false;
 
   [[nodiscard]] int waiting(const SequenceStore& store) const {

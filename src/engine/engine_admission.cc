@@ -119,6 +119,12 @@ std::unique_ptr<Engine::Active> Engine::choose_next() {
   const bool waits =
       full && waiting_[static_cast<size_t>(best)].precedence.request_class >= precedence(**last).request_class;
   const int turn = waits ? best : choose_waiting(waiting_, options_.patience_seconds, overdue_turn);
+  if (full && !waits && !posted_.empty()) {  // only who is not under way can be parked
+    lock.unlock();
+    drain();
+    retire_finished();
+    return choose_next();
+  }
   std::unique_ptr<Active>& place = *candidates[static_cast<size_t>(turn)];
   lock.unlock();  // where it is stays as it is: others only add to the queue
   const bool on_its_way = fetch(*place, waits);
@@ -199,7 +205,7 @@ Engine::Prefix Engine::longest_prefix(const Active& active) const {
   }
   for (const auto& other : active_) {
     if (other->request.tenant != active.request.tenant || other->request.adapter != active.request.adapter ||
-        other->precision != precision)
+        other->precision != precision || (other->in_flight && store_->state_stride() > 0))
       continue;
     const int length = std::min({most, store_->length(other->sequence), common_prefix(other->tokens, active.tokens)});
     if (length > best.length) best = {other->sequence, length, -1};
@@ -253,6 +259,7 @@ Result<int> Engine::take_over(Active& active) {
 }
 
 void Engine::retire_finished() {
+  if (crowded_) drain();  // so that any of them can be parked
   for (auto& active : active_) {
     if (!active->finished) continue;
     remember_answer(*active);

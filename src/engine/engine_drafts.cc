@@ -16,7 +16,8 @@ constexpr int kAnyMatch = 1;
 // What may follow in the sequences of the step, and how much of it is worth running. Nothing while prompts run, whose rows cost
 // otherwise, and nothing that a recurrent layer could not forget again.
 void Engine::find_drafts() {
-  for (const auto& active : active_) active->draft.length = active->draft.rows = active->draft.taken = 0;
+  for (const auto& active : active_)
+    if (!active->in_flight) active->draft.length = active->draft.rows = active->draft.taken = 0;
   guessing_seconds_ = 0;
   const bool any_prompt = std::ranges::any_of(
       shares_, [&](const Share& share) { return runnables_[static_cast<size_t>(share.index)].prefill; });
@@ -69,7 +70,7 @@ void Engine::find_draft(Active& active) {
     for (const Token token : tokens)
       if (!add_to_draft(active, token, match.length + draft.length)) break;
   }
-  if (guesser_ && shares_.size() == 1) guess_by_model(active, most);
+  if (guesser_ && shares_.size() == 1 && posted_.empty()) guess_by_model(active, most);
 }
 
 // False if the draft ends before the token: an answer needs no step for its end.

@@ -168,7 +168,10 @@ void Engine::limit_pages() {
     const std::scoped_lock lock(mutex_);
     pages = std::exchange(wanted_pages_, 0);
   }
-  if (pages > 0) keep_to_pages(pages);
+  if (pages == 0) return;
+  drain();
+  retire_finished();
+  keep_to_pages(pages);
 }
 
 // What is beyond goes to disk, or waits.

@@ -33,9 +33,21 @@ std::vector<std::pair<Token, float>> most_likely(std::span<const float> logits, 
 }  // namespace
 
 void Engine::step() {
-  compose_rows();
-  if (tokens_.empty()) return;
-  if (!run_rows()) return;
+  bool ran = false;
+  if (options_.chain) {
+    ran = run_through_chain();
+  } else {
+    compose_rows();
+    ran = !tokens_.empty() && run_rows();
+  }
+  if (ran) choose_tokens();
+  if (!posted_.empty()) return;  // the rows of candidates wait until nothing else is under way
+  for (Active* active : scored_) finish_scores(*active);
+  scored_.clear();
+}
+
+// For those of the rows that ran.
+void Engine::choose_tokens() {
   for (size_t i = 0; i < ran_.size(); ++i)
     if (ran_[i].active->request.prompt_logprobs)
       tell_prompt(*ran_[i].active, rows_[i].first_row, rows_[i].position, rows_[i].count);
@@ -43,71 +55,50 @@ void Engine::step() {
     store_->advance(ran_[i].active->sequence, rows_[i].count - ran_[i].active->draft.rows);
   if (options_.pacer) share_energy();
   std::erase_if(ran_, [&](const Ran& ran) { return !token_is_due(*ran.active); });
-  scored_.clear();
   sample_from_top();
   sample_from_all();
   for (const auto& active : active_)
-    if (active->draft.rows > 0) store_->truncate(active->sequence, store_->length(active->sequence));
-  for (Active* active : scored_) finish_scores(*active);
+    if (active->draft.rows > 0 && !active->in_flight)
+      store_->truncate(active->sequence, store_->length(active->sequence));
 }
 
 // The layers over the rows there are. False if a chain lost its state: then all runs again from the tokens, or nothing can.
 bool Engine::run_rows() {
-  Decoder& decoder = *model_.decoder;
-  if (!options_.chain) {
-    Batch batch{.tokens = tokens_, .sequences = rows_, .adapters = adapters_};
-    if (std::ranges::any_of(exits_, [](const ExitPolicy& exit) { return exit.layers > 0; })) batch.exits = exits_;
-    decoder.run(batch, *store_);
-    return true;
-  }
-  stream_.resize(tokens_.size() * static_cast<size_t>(decoder.config().d_model));
-  decoder.embed(tokens_, stream_);
-  const auto ran = options_.chain->run(ops_, rows_, stream_);
-  ops_.clear();
-  if (ran && *ran == Chain::Ran::kYes) {
-    decoder.finish(stream_);
-    return true;
-  }
-  start_over();
-  if (ran) return false;
-  LOG(kError, "the model's layers are not to be had: {}", ran.error().message);
-  for (const auto& active : active_)
-    if (!active->finished) finish(*active, Finish::kCancelled);
-  return false;
-}
-
-// Tokens are the truth: sequences begin again with nothing, and what was only kept is gone.
-void Engine::start_over() {
-  while (release_kept(0, false)) continue;
-  for (const auto& active : active_) store_->release(active->sequence);
-  ops_.clear();
-  for (const auto& active : active_) active->sequence = store_->open().value();
+  if (options_.chain) return run_rows_through_chain();
+  Batch batch{.tokens = tokens_, .sequences = rows_, .adapters = adapters_};
+  if (std::ranges::any_of(exits_, [](const ExitPolicy& exit) { return exit.layers > 0; })) batch.exits = exits_;
+  model_.decoder->run(batch, *store_);
+  return true;
 }
 
 // The rows of the next step, and whose they are.
 void Engine::compose_rows() {
   runnables_.clear(), tokens_.clear(), rows_.clear(), adapters_.clear(), exits_.clear(), ran_.clear();
   prompt_rows_ = decode_rows_ = step_drafted_ = step_accepted_ = 0;
-  {
-    const std::scoped_lock lock(mutex_);
-    for (auto& active : active_) {
-      end_if_over(*active);
-      const int waiting = active->finished ? 0 : active->waiting(*store_);
-      runnables_.push_back({.waiting = waiting,
-                            .prefill = waiting > 1 || active->usage.completion_tokens == 0,
-                            .precedence = precedence(*active)});
-    }
-  }
   // Memory changes between steps: one must not take long where it may have to. Streamed weights are better read for many rows.
   constexpr double kBoundSeconds = 0.4;
   const bool bound = stats_.bytes_max > 0 && stats_.streamed_bytes == 0;
   const int prefill_max = bound ? pace_.rows_within(kBoundSeconds, options_.prefill_max) : options_.prefill_max;
-  compose_step(runnables_,
-               {.rows_max = model_.decoder->rows_max(),
-                .prefill_max = std::min(prefill_max, pacing_.prefill_max),
-                .mixed_prefill = std::min(pace_.mixed_prefill(prefill_max), pacing_.prefill_max),
-                .classes = pacing_.classes},
-               turn_++, shares_);
+  StepLimits limits{.rows_max = model_.decoder->rows_max(),
+                    .prefill_max = std::min(prefill_max, pacing_.prefill_max),
+                    .mixed_prefill = std::min(pace_.mixed_prefill(prefill_max), pacing_.prefill_max),
+                    .classes = pacing_.classes};
+  int generating = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (auto& active : active_) {
+      if (!active->in_flight) end_if_over(*active);
+      const int waiting = active->finished ? 0 : active->waiting(*store_);
+      const bool prefill = waiting > 1 || active->usage.completion_tokens == 0;
+      if (waiting > 0 && !prefill) ++generating;
+      if (active->in_flight && !prefill) limits.prefill_max = limits.mixed_prefill;
+      runnables_.push_back({.waiting = active->in_flight ? 0 : waiting,
+                            .prefill = prefill,
+                            .precedence = precedence(*active)});
+    }
+  }
+  if (options_.chain) limits.generating_max = (generating + options_.chain->depth() - 1) / options_.chain->depth();
+  compose_step(runnables_, limits, turn_++, shares_);
   find_drafts();
   for (const Share share : shares_) {
     Active& active = *active_[static_cast<size_t>(share.index)];

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 namespace hearth {
 
@@ -31,7 +32,7 @@ void compose_step(std::span<const Runnable> runnables, const StepLimits& limits,
   };
   int left = limits.rows_max;
   const size_t n = runnables.size();
-  for (size_t i = 0; i < n && left > 0; ++i) {
+  for (size_t i = 0; i < n && left > 0 && std::cmp_less(shares.size(), limits.generating_max); ++i) {
     const size_t index = (first + i) % n;
     if (runnables[index].prefill || stands_still(runnables[index])) continue;
     shares.push_back({static_cast<int>(index), 1});

@@ -46,6 +46,7 @@ struct StepLimits {
   int rows_max = 512;             // of the whole step
   int prefill_max = 512;          // rows of prompts where nobody generates
   int mixed_prefill = 128;        // rows of prompts where somebody waits for the next token
+  int generating_max = 1 << 30;   // sequences that generate, in one step
   int classes = kRequestClasses;  // so many run, the most urgent ones
 };
 
