@@ -19,6 +19,9 @@
 namespace hearth::cli {
 namespace {
 
+// So long owners have to take their layers elsewhere.
+constexpr std::chrono::seconds kLeave{10};
+
 struct Options {
   ModelOptions model;
   std::string listen = "127.0.0.1:7950", address, join, name = machine_name();
@@ -100,6 +103,7 @@ Result<void> run(const Options& options) {
   notify_service("READY=1");
   while (signals.next() != ServiceSignals::Signal::kEnd) continue;
   notify_service("STOPPING=1");
+  running->leave(kLeave);
   const cluster::NodeStats stats = running->stats();
   fmt::print(stderr,
              "{} steps of {} assignments; {} connections, {} refused; {} steps of old epochs, {} owners of old terms\n",

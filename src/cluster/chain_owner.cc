@@ -9,10 +9,12 @@ namespace hearth::cluster {
 
 using Kind = ChainAction::Kind;
 
-ChainOwner::ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, uint32_t term)
+ChainOwner::ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, bool resumable, size_t kept, uint32_t term)
     : first_plan_(plan),
       plan_(std::move(plan)),
       timing_(timing),
+      resumable_(resumable),
+      kept_(kept),
       nodes_(static_cast<size_t>(n_nodes)),
       epoch_(static_cast<uint64_t>(term) << 32) {}
 
@@ -29,40 +31,164 @@ int ChainOwner::next_node(int node) const {
 void ChainOwner::begin(Time now) {
   plan_ = first_plan_;
   for (Node& node : nodes_) node.lost = false;
-  begin_epoch(now);
+  has_run_ = false;
+  begin_epoch(false, now);
 }
 
-void ChainOwner::begin_epoch(Time now) {
+void ChainOwner::begin_epoch(bool resuming, Time now) {
   ++epoch_;
-  next_step_ = 1;
-  flying_.clear();
+  resuming_ = resuming;
+  copies_.clear();
+  if (!resuming) {
+    next_step_ = 1;
+    flying_.clear();
+  }
   phase_ = Phase::kSettingUp;
+  act(Kind::kClosePaths);
   for (const PlannedStage& stage : plan_.stages) {
     Node& node = at(stage.node);
     node.ready = false;
     node.since = now;
     act(node.connected ? Kind::kAssign : Kind::kConnect, stage.node);
   }
-  run_if_all_ready();
+  run_if_all_ready(now);
+}
+
+// The next epoch is by this plan.
+void ChainOwner::go_on_with(ChainPlan plan, Time now) {
+  const ChainPlan before = std::exchange(plan_, std::move(plan));
+  for (const PlannedStage& stage : plan_.stages) at(stage.node).lost = false;
+  for (const PlannedStage& stage : before.stages)  // who has no stage any more is only a spare
+    if (!stage_of(stage.node) && at(stage.node).connected) {
+      act(Kind::kDisconnect, stage.node);
+      at(stage.node) = {.since = now, .leaving = at(stage.node).leaving, .pinged = {}};
+    }
+  if (!resumable_ || !has_run_ || plan_.own_end != before.own_end) return start_over(now);
+  begin_epoch(true, now);
+}
+
+void ChainOwner::start_over(Time now) {
+  has_run_ = false;
+  act(Kind::kStartOver);
+  begin_epoch(false, now);
 }
 
 void ChainOwner::connected(int node, Time now) {
-  if (at(node).lost || !stage_of(node)) return act(Kind::kDisconnect, node);
+  const bool wanted = at(node).connecting;
+  if (at(node).lost || (!stage_of(node) && !wanted)) return act(Kind::kDisconnect, node);
   at(node) = {.connected = true, .since = now, .pinged = now};
-  act(Kind::kAssign, node);
+  if (stage_of(node)) return act(Kind::kAssign, node);
+  begin_copies(now);
 }
 
-void ChainOwner::ready(int node, uint64_t epoch, Time now) {
+void ChainOwner::ready(int node, uint64_t epoch, bool has_state, uint64_t done, uint64_t oldest, Time now) {
   if (epoch != epoch_ || phase_ != Phase::kSettingUp || !stage_of(node) || !at(node).connected) return;
-  at(node).ready = true;
-  at(node).pinged = now;
-  run_if_all_ready();
+  Node& is = at(node);
+  is.ready = true;
+  is.pinged = now;
+  is.has_state = has_state, is.done = done, is.oldest = oldest;
+  run_if_all_ready(now);
 }
 
-void ChainOwner::run_if_all_ready() {
+void ChainOwner::run_if_all_ready(Time now) {
   if (!std::ranges::all_of(plan_.stages, [&](const PlannedStage& stage) { return at(stage.node).ready; })) return;
+  if (resuming_ && !repeat_steps(now)) return start_over(now);
   phase_ = Phase::kRunning;
-  if (!plan_.stages.empty()) act(Kind::kOpenPaths);
+  has_run_ = true;
+  if (plan_.stages.empty()) return;
+  act(Kind::kOpenPaths);
+  for (const Flying& each : flying_) act(Kind::kSend, -1, each.step);
+  begin_copies(now);
+}
+
+// From the first step on that some stage has not run. False if it cannot be had any more.
+bool ChainOwner::repeat_steps(Time now) {
+  uint64_t first = flying_.empty() ? next_step_ : flying_.front().step, oldest = this->oldest();
+  for (const PlannedStage& stage : plan_.stages) {
+    const Node& node = at(stage.node);
+    if (!node.has_state) return false;
+    first = std::min(first, node.done + 1);
+    oldest = std::max(oldest, node.oldest);
+  }
+  if (first < oldest) return false;
+  for (uint64_t step = flying_.empty() ? next_step_ : flying_.front().step; step > first; ++repeated_)
+    flying_.push_front({.step = --step, .again = true});
+  for (Flying& each : flying_) each.answered = false, each.sent = now, each.wait = timing_.resend;
+  ++resumed_;
+  return true;
+}
+
+bool ChainOwner::usable(int node, Time now) const {
+  const Node& is = nodes_[static_cast<size_t>(node)];
+  if (is.connected) return !is.leaving;
+  return (!is.leaving && !is.lost) || now - is.since >= timing_.second_chance;
+}
+
+// Home, if it is elsewhere; else to who would take it over. -1: nobody.
+int ChainOwner::copy_goes_to(int piece, Time now) const {
+  const int home = first_plan_.stages[static_cast<size_t>(piece)].node, has = holder(piece);
+  if (has < 0) return -1;
+  if (has != home && usable(home, now)) return home;
+  std::vector<bool> alive;
+  for (int node = 0; node < static_cast<int>(nodes_.size()); ++node) alive.push_back(node != has && usable(node, now));
+  for (const PlannedStage& stage : plan_.stages)  // only one at a time is thought to go
+    if (stage.node != has) alive[static_cast<size_t>(stage.node)] = true;
+  return holders(first_plan_, without_lost(plan_, alive))[static_cast<size_t>(piece)];
+}
+
+void ChainOwner::begin_copies(Time now) {
+  if (!resumable_ || !running()) return;
+  looked_ = now;
+  for (int piece = 0; piece < static_cast<int>(first_plan_.stages.size()); ++piece) {
+    const int to = copy_goes_to(piece, now);
+    const auto copy = std::ranges::find(copies_, piece, &Copy::piece);
+    if (to < 0 || (copy != copies_.end() && copy->to == to)) continue;
+    Node& node = at(to);
+    if (node.connected) {
+      if (copy != copies_.end()) copies_.erase(copy);
+      copies_.push_back({.piece = piece, .to = to});
+      act(Kind::kAssignCopy, to, 0, piece);
+    } else if (!node.connecting) {
+      node.lost = false;
+      node.connecting = true;
+      act(Kind::kConnect, to);
+    }
+  }
+}
+
+void ChainOwner::copied(int node, uint64_t epoch, LayerRange layers, bool whole, uint64_t done, Time now) {
+  if (epoch != epoch_ || !running()) return;
+  for (Copy& copy : copies_) {
+    if (copy.to != node || piece(copy.piece).first != layers.first) continue;
+    if (!whole && !copy.whole) act(Kind::kCopyTo, node, 0, copy.piece);
+    copy.whole = whole, copy.done = done;
+  }
+  move(now);
+}
+
+void ChainOwner::leaving(int node, Time now) {
+  at(node).leaving = true;
+  if (!stage_of(node)) return lost(node, now);
+  begin_copies(now);  // where they go may be another
+  move(now);
+}
+
+// Pieces that are to be elsewhere and whose copies there are near enough.
+void ChainOwner::move(Time now) {
+  if (!running()) return;
+  const std::vector<int> before = holders(first_plan_, plan_);
+  std::vector<int> after = before;
+  for (const Copy& copy : copies_) {
+    const auto piece = static_cast<size_t>(copy.piece);
+    const bool home = copy.to == first_plan_.stages[piece].node && copy.to != before[piece];
+    if (!copy.whole || copy.done + timing_.behind + 1 < next_step_ || !usable(copy.to, now)) continue;
+    if (home || (before[piece] >= 0 && at(before[piece]).leaving)) after[piece] = copy.to;
+  }
+  ChainPlan plan = plan_of(first_plan_, after);
+  const int n_layers = first_plan_.stages.empty() ? 0 : first_plan_.stages.back().layers.end;
+  if (after == before || !check(plan, n_layers, static_cast<int>(nodes_.size()))) return;
+  for (size_t i = 0; i < after.size(); ++i) moves_ += after[i] != before[i] ? 1 : 0;
+  go_on_with(std::move(plan), now);
 }
 
 void ChainOwner::heard(int node) { at(node).asked = false; }
@@ -71,20 +197,15 @@ void ChainOwner::lost(int node, Time now) {
   Node& gone = at(node);
   if (gone.lost) return;
   if (gone.connected) act(Kind::kDisconnect, node);
-  gone = {.since = now, .lost = true, .pinged = {}};
+  gone = {.since = now, .lost = true, .leaving = gone.leaving, .pinged = {}};
+  std::erase_if(copies_, [&](const Copy& copy) { return copy.to == node; });
   if (phase_ == Phase::kIdle || !stage_of(node)) return;
   std::vector<bool> alive;
-  for (const Node& each : nodes_) alive.push_back(!each.lost || now - each.since >= timing_.second_chance);
-  const ChainPlan before = std::exchange(plan_, without_lost(plan_, alive));
-  for (const PlannedStage& stage : plan_.stages) at(stage.node).lost = false;
-  for (const PlannedStage& stage : before.stages)  // who has no stage any more is only a spare
-    if (!stage_of(stage.node) && at(stage.node).connected) {
-      act(Kind::kDisconnect, stage.node);
-      at(stage.node) = {};
-    }
+  for (int each = 0; each < static_cast<int>(nodes_.size()); ++each) alive.push_back(usable(each, now));
+  for (const PlannedStage& stage : plan_.stages)
+    if (stage.node != node && at(stage.node).leaving) alive[static_cast<size_t>(stage.node)] = true;  // not gone yet
   ++losses_;
-  act(Kind::kStartOver);
-  begin_epoch(now);
+  go_on_with(without_lost(plan_, alive), now);
 }
 
 void ChainOwner::lost_next(int node, Time now) {
@@ -100,30 +221,35 @@ uint64_t ChainOwner::post(Time now) {
   return step;
 }
 
-void ChainOwner::answered(uint64_t epoch, uint64_t step) {
-  if (epoch != epoch_ || !running()) return;
+bool ChainOwner::answered(uint64_t epoch, uint64_t step) {
+  if (epoch != epoch_ || !running()) return false;
   const auto found = std::ranges::find(flying_, step, &Flying::step);
-  if (found == flying_.end()) return;  // it came twice
+  if (found == flying_.end() || found->answered) return false;  // it came twice
   found->answered = true;
+  const bool wanted = !found->again;
   for (; !flying_.empty() && flying_.front().answered; flying_.pop_front())
-    act(Kind::kDeliver, -1, flying_.front().step);
+    if (!flying_.front().again) act(Kind::kDeliver, -1, flying_.front().step);
+  return wanted;
 }
 
 void ChainOwner::tick(Time now) {
   if (phase_ == Phase::kIdle) return;
   const uint64_t epoch = epoch_;
-  for (const PlannedStage& stage : std::vector(plan_.stages)) {
-    Node& node = at(stage.node);
+  for (int i = 0; i < static_cast<int>(nodes_.size()); ++i) {
+    Node& node = at(i);
+    const bool staged = stage_of(i) != nullptr;
+    if (!staged && !node.connected) continue;
     const bool silent = node.asked && now - node.pinged >= timing_.silence;
-    const bool slow = !node.ready && now - node.since >= (node.connected ? timing_.loading : timing_.silence);
-    if (silent || slow) lost(stage.node, now);
+    const bool slow = staged && !node.ready && now - node.since >= (node.connected ? timing_.loading : timing_.silence);
+    if (silent || slow) lost(i, now);
     if (epoch != epoch_) return;  // another plan stands; the next tick looks at it
     if (node.connected && !node.asked && now - node.pinged >= timing_.heartbeat) {
       node.asked = true;
       node.pinged = now;
-      act(Kind::kPing, stage.node);
+      act(Kind::kPing, i);
     }
   }
+  if (now - looked_ >= timing_.heartbeat) begin_copies(now);
   if (!running()) return;
   for (Flying& each : flying_) {
     if (each.answered || now - each.sent < each.wait) continue;

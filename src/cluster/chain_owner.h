@@ -1,10 +1,16 @@
 // What the owner of a chain does when something happens: who is alive, which epoch it is, what has to be sent. No links, no clock, no
 // threads: events go in with their time, actions come out, so that a simulation can replay any of it.
 //
-// A chain stands for one epoch. Whatever is lost (a connection, a stage that is silent, a path between two stages) ends it: the
-// next epoch begins with a plan of who is left, and no stage knows any sequence. Frames of other epochs count for nothing.
+// A chain stands for one epoch. Whatever is lost (a connection, a stage that is silent, a path between two stages) ends it: the next epoch
+// begins with a plan of who is left. Frames of other epochs count for nothing.
+//
+// Each piece of the model (a stage of the first plan) has its state copied, beside the work, to whoever would take it over, so that the next
+// epoch can go on: the stages say how far their state is, and steps are sent again from there; who has run one repeats what came out. If
+// some state is nowhere, or is behind what can still be repeated, all starts over and no stage knows any sequence. Planned moves are the
+// same without a loss: a machine that wants to leave, or one that is back and whose piece is elsewhere.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -23,13 +29,17 @@ struct ChainTiming {
   Time loading{300'000};       // a stage may take so long to have its layers
   Time resend{4000};           // a step without answer is sent again, each time after twice as long
   Time second_chance{10'000};  // who was lost may be tried again after that
+  uint64_t behind{24};         // a stage moves when its copy is no more steps behind
 };
 
 struct ChainAction {
   enum class Kind : uint8_t {
     kConnect,     // to `node`; then connected() or lost()
     kDisconnect,  // from `node`
-    kAssign,      // its stage to `node`, of plan()
+    kAssign,      // its stage to `node`, of plan(); with its state if resuming()
+    kAssignCopy,  // a copy of `piece` to `node`; then copied(), not whole, when it can be filled
+    kCopyTo,      // who has `piece` is to copy its state to `node`
+    kClosePaths,  // an epoch ends: the connections for steps and results, and answers that were not delivered
     kOpenPaths,   // for steps to the first stage and for results from the last; lost() if that fails. All are ready
     kPing,        // `node`
     kSend,        // step `step` to the first stage
@@ -39,23 +49,29 @@ struct ChainAction {
   Kind kind;
   int node = -1;
   uint64_t step = 0;
+  int piece = -1;
+  uint64_t epoch = 0;  // in which it was wanted
   bool operator==(const ChainAction&) const = default;
 };
 
 class ChainOwner {
  public:
-  // `term`: the upper half of all epochs, so that those of a later owner of the same chain are later.
-  ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, uint32_t term = 0);
+  // `resumable`: layers can go on from copied state. So many steps are kept to be sent again. `term`: the upper half of all epochs,
+  // so that those of a later owner of the same chain are later.
+  ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, bool resumable, size_t kept, uint32_t term = 0);
 
   // Begins the first epoch, or one with all nodes of the first plan again.
   void begin(Time now);
   // Events. Those that name an epoch or a node that no longer counts change nothing.
   void connected(int node, Time now);
-  void ready(int node, uint64_t epoch, Time now);
+  void ready(int node, uint64_t epoch, bool has_state, uint64_t done, uint64_t oldest, Time now);
+  void copied(int node, uint64_t epoch, LayerRange layers, bool whole, uint64_t done, Time now);
+  void leaving(int node, Time now);
   void heard(int node);  // any frame of it
   void lost(int node, Time now);
   void lost_next(int node, Time now);  // the stage after this node's is out of its reach
-  void answered(uint64_t epoch, uint64_t step);
+  // Whether the answer is wanted, and is to be kept until it is delivered.
+  bool answered(uint64_t epoch, uint64_t step);
   void tick(Time now);
   // A further step; running() and in_flight() below kWindow.
   uint64_t post(Time now);
@@ -65,21 +81,32 @@ class ChainOwner {
 
   static constexpr size_t kWindow = 8;  // steps posted and not answered
   [[nodiscard]] bool running() const { return phase_ == Phase::kRunning; }
+  [[nodiscard]] bool resuming() const { return resuming_; }
   [[nodiscard]] size_t in_flight() const { return flying_.size(); }
   [[nodiscard]] uint64_t epoch() const { return epoch_; }
   [[nodiscard]] const ChainPlan& plan() const { return plan_; }
   // "HOST:PORT" has its place by this: the node after a stage's, -1 after the last.
   [[nodiscard]] int next_node(int node) const;
   [[nodiscard]] const PlannedStage* stage_of(int node) const;
-  // Epochs that ended by a loss.
+  [[nodiscard]] LayerRange piece(int piece) const { return first_plan_.stages[static_cast<size_t>(piece)].layers; }
+  [[nodiscard]] int holder(int piece) const { return holders(first_plan_, plan_)[static_cast<size_t>(piece)]; }
+  // Steps below this one are not sent again any more.
+  [[nodiscard]] uint64_t oldest() const { return next_step_ - std::min<uint64_t>(next_step_ - 1, kept_); }
+  // Epochs that ended by a loss, pieces that moved as planned, epochs that lost no state, and steps sent again for that.
   [[nodiscard]] uint64_t losses() const { return losses_; }
+  [[nodiscard]] uint64_t moves() const { return moves_; }
+  [[nodiscard]] uint64_t resumed() const { return resumed_; }
+  [[nodiscard]] uint64_t repeated() const { return repeated_; }
 
  private:
   enum class Phase : uint8_t { kIdle, kSettingUp, kRunning };
   struct Node {
     bool connected = false, ready = false;
-    Time since{};  // assigned, or lost
-    bool lost = false;
+    bool connecting = false;  // for a copy
+    Time since{};             // assigned, or lost
+    bool lost = false, leaving = false;
+    bool has_state = false;  // as it said when it got ready
+    uint64_t done = 0, oldest = 0;
     bool asked = false;  // a ping is unanswered
     Time pinged{};
   };
@@ -87,19 +114,40 @@ class ChainOwner {
     uint64_t step = 0;
     bool answered = false;
     Time sent{}, wait{};
+    bool again = false;  // it was delivered in an earlier epoch
+  };
+  struct Copy {
+    int piece = 0, to = 0;
+    bool whole = false;
+    uint64_t done = 0;
   };
 
-  void act(ChainAction::Kind kind, int node = -1, uint64_t step = 0) { actions_.push_back({kind, node, step}); }
-  void begin_epoch(Time now);
-  void run_if_all_ready();
+  void act(ChainAction::Kind kind, int node = -1, uint64_t step = 0, int piece = -1) {
+    actions_.push_back({kind, node, step, piece, epoch_});
+  }
+  void begin_epoch(bool resuming, Time now);
+  void go_on_with(ChainPlan plan, Time now);
+  void start_over(Time now);
+  void run_if_all_ready(Time now);
+  bool repeat_steps(Time now);
+  void begin_copies(Time now);
+  void move(Time now);
+  [[nodiscard]] bool usable(int node, Time now) const;
+  [[nodiscard]] int copy_goes_to(int piece, Time now) const;
   Node& at(int node) { return nodes_[static_cast<size_t>(node)]; }
 
   const ChainPlan first_plan_;
   ChainPlan plan_;
   const ChainTiming timing_;
+  const bool resumable_;
+  const size_t kept_;
   std::vector<Node> nodes_;
+  std::vector<Copy> copies_;  // of this epoch
   Phase phase_ = Phase::kIdle;
-  uint64_t epoch_ = 0, next_step_ = 1, losses_ = 0;
+  bool has_run_ = false;  // since all last started over, so that there may be state
+  bool resuming_ = false;
+  Time looked_{};  // for who should have copies
+  uint64_t epoch_ = 0, next_step_ = 1, losses_ = 0, moves_ = 0, resumed_ = 0, repeated_ = 0;
   std::deque<Flying> flying_;
   std::vector<ChainAction> actions_;
 };

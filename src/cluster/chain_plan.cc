@@ -63,6 +63,32 @@ ChainPlan without_lost(const ChainPlan& plan, const std::vector<bool>& alive) {
   }
 }
 
+std::vector<int> holders(const ChainPlan& first, const ChainPlan& plan) {
+  std::vector<int> nodes;
+  for (const PlannedStage& piece : first.stages) {
+    const auto holds = [&](const PlannedStage& stage) {
+      return stage.layers.first <= piece.layers.first && piece.layers.end <= stage.layers.end;
+    };
+    const auto found = std::ranges::find_if(plan.stages, holds);
+    nodes.push_back(found == plan.stages.end() ? -1 : found->node);
+  }
+  return nodes;
+}
+
+ChainPlan plan_of(const ChainPlan& first, std::span<const int> holders) {
+  ChainPlan plan{.own_end = first.own_end, .stages = {}};
+  for (size_t i = 0; i < holders.size(); ++i) {
+    const LayerRange layers = first.stages[i].layers;
+    if (holders[i] < 0)
+      plan.own_end = layers.end;
+    else if (!plan.stages.empty() && plan.stages.back().node == holders[i])
+      plan.stages.back().layers.end = layers.end;
+    else
+      plan.stages.push_back({holders[i], layers});
+  }
+  return plan;
+}
+
 std::vector<std::vector<StepRows>> in_parts(std::span<const StepRows> rows, int parts, int rows_max) {
   // A message of fewer rows of one sequence costs more than it gains.
   constexpr int kLeast = 16;

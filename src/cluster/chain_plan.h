@@ -30,6 +30,11 @@ Result<void> check(const ChainPlan& plan, int n_layers, int n_nodes);
 // one after it, takes its layers, whichever has fewer; and the owner where nobody is left.
 ChainPlan without_lost(const ChainPlan& plan, const std::vector<bool>& alive);
 
+// Which node has each piece, a stage of `first`, by `plan`; -1: the owner.
+std::vector<int> holders(const ChainPlan& first, const ChainPlan& plan);
+// The plan in which nodes hold the pieces so; pieces of one node side by side are one stage. What the owner has stays its.
+ChainPlan plan_of(const ChainPlan& first, std::span<const int> holders);
+
 // A step in parts, each its own message: none has more than `rows_max` rows. With a prompt there are `parts` of them, if there are rows
 // enough, so that stages work at once; sequences that generate stay together, for other steps are under way beside. In order.
 std::vector<std::vector<StepRows>> in_parts(std::span<const StepRows> rows, int parts, int rows_max);

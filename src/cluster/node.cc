@@ -128,6 +128,7 @@ void Node::serve(Descriptor accepted) {
     return;
   }
   if (hello->link == LinkClass::kSteps) return serve_steps(*link, reader, *session);
+  if (hello->link == LinkClass::kCopies) return serve_copies(*link, reader, *session);
   session->answer_on(link);
   (void)next_frame(*link, reader, kForever);  // nothing comes but its end
 }
@@ -150,6 +151,8 @@ void Node::serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& rea
       if (!link->send_all(to_bytes({frame->epoch, 0, Pong{}}), kHandshake)) break;
     } else if (auto* assign = std::get_if<Assign>(&frame->message)) {
       session->assign(frame->epoch, std::move(*assign));
+    } else if (auto* copy = std::get_if<CopyTo>(&frame->message)) {
+      session->copy_to(frame->epoch, std::move(*copy));
     } else if (auto* piece = std::get_if<PackPiece>(&frame->message)) {
       session->take_piece(std::move(*piece));
     } else {
@@ -161,6 +164,29 @@ void Node::serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& rea
   const std::scoped_lock lock(mutex_);
   if (const auto found = sessions_.find(id); found != sessions_.end() && found->second == session)
     sessions_.erase(found);
+  session_ended_.notify_all();
+}
+
+void Node::leave(std::chrono::milliseconds patience) {
+  std::vector<std::shared_ptr<NodeSession>> sessions;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [id, session] : sessions_) sessions.push_back(session);
+  }
+  for (const auto& session : sessions) session->tell_leaving();
+  sessions.clear();
+  std::unique_lock lock(mutex_);
+  session_ended_.wait_for(lock, patience, [&] { return sessions_.empty(); });
+}
+
+void Node::serve_copies(PeerLink& link, FrameReader& reader, NodeSession& session) {
+  for (;;) {
+    auto frame = next_frame(link, reader, kForever);
+    if (!frame) return;
+    const auto* part = std::get_if<CopyPart>(&frame->message);
+    if (!part) ++n_refused_;
+    if (!part || !session.take_copy(frame->epoch, frame->step, *part)) return;
+  }
 }
 
 void Node::serve_steps(PeerLink& link, FrameReader& reader, NodeSession& session) {

@@ -63,6 +63,8 @@ class Node {
   [[nodiscard]] NodeStats stats() const;
   // What runs here, for whom.
   [[nodiscard]] std::vector<MemberStage> stages() const;
+  // Tells all owners that this machine will end, and waits until none has layers here, or for so long.
+  void leave(std::chrono::milliseconds patience);
 
  private:
   friend class NodeSession;
@@ -82,6 +84,7 @@ class Node {
   void begin_fetch(const Digest& model);
   void fetched_piece();
   void end_fetch(const Digest& model);
+  void serve_copies(PeerLink& link, FrameReader& reader, NodeSession& session);
   std::shared_ptr<NodeSession> find(const SessionId& id) const;
 
   NodeOptions options_;
@@ -89,6 +92,7 @@ class Node {
   mutable std::mutex mutex_;
   std::map<SessionId, std::shared_ptr<NodeSession>> sessions_;
   std::list<std::weak_ptr<PeerLink>> links_;
+  std::condition_variable session_ended_;
   bool ending_ = false;
   std::mutex compute_;  // the backend is one thread's at a time
   std::atomic<uint64_t> n_connections_{0}, n_refused_{0}, n_assignments_{0}, n_steps_{0}, n_stale_{0}, n_given_{0},

@@ -43,66 +43,122 @@ class PieceLink {
   bool failed_ = false;
 };
 
+StageOptions options_of(const Assign& assignment, LayerRange layers) {
+  return {.layers = layers,
+          .context = static_cast<int>(assignment.context),
+          .rows_max = static_cast<int>(assignment.rows_max),
+          .sequences = {.kv_type = assignment.kv_type,
+                        .positions_max = static_cast<int>(assignment.positions_max),
+                        .sequences_max = static_cast<int>(assignment.sequences_max)}};
+}
+
 }  // namespace
 
 void NodeSession::assign(uint64_t epoch, Assign assignment) {
   {
     const std::scoped_lock lock(mutex_);
-    // Whoever still sends a step of the old epoch on is not waited for.
-    if (next_link_) next_link_->close();
-    if (answers_) answers_->close();
-    next_link_ = answers_ = nullptr;
-    next_ = assignment.next;
-    pieces_.clear();
+    if (epoch < assigned_) return;
+    if (assignment.kind != Assign::Kind::kCopy) {
+      // Whoever still sends a step of the old epoch on, or a copy, is not waited for.
+      if (next_link_) next_link_->close();
+      if (answers_) answers_->close();
+      for (const auto& [piece, link] : copy_links_) link->close();
+      next_link_ = answers_ = nullptr;
+      next_ = assignment.next;
+      pieces_of_pack_.clear();
+    }
     assigned_ = epoch;
     changed_.notify_all();
   }
   // Pings are answered meanwhile: not even the end of an earlier assignment is waited for here.
   loader_ = std::jthread([this, epoch, assignment = std::move(assignment), before = std::move(loader_)]() mutable {
     if (before.joinable()) before.join();
-    load(epoch, assignment);
+    if (assignment.kind == Assign::Kind::kFresh) return load(epoch, assignment);
+    assignment.kind == Assign::Kind::kCopy ? load_copy(epoch, assignment) : resume(epoch, assignment);
   });
 }
 
 void NodeSession::load(uint64_t epoch, const Assign& assignment) {
   const std::scoped_lock lock(steps_mutex_);
-  if (!steps_.begin(epoch)) return;  // an older one
+  auto had = pieces_.take_pieces();
+  if (!pieces_.begin(epoch)) return pieces_.set_pieces(std::move(had));  // an older one
   ++node_.n_assignments_;
-  auto made = make_stage(assignment);
-  if (!made) {
-    stage_.reset();
-    return fail_with(epoch, made.error().message, false);
+  if (assignment.keep) {
+    if (const auto opened = open_model(epoch, assignment); !opened)
+      return fail_with(epoch, opened.error().message, false);
+    return say(epoch, Ready{});
   }
-  {
-    const std::scoped_lock state(mutex_);
-    told_ = {.owner = control_->peer(),
-             .model = to_hex(assignment.model),
-             .first = assignment.layers.first,
-             .end = assignment.layers.end,
-             .epoch = epoch};
+  std::vector<Pieces::Piece> made;
+  for (int first = assignment.layers.first; first < assignment.layers.end; first = made.back().range.end) {
+    const auto cut = std::ranges::find_if(assignment.cuts, [&](uint32_t at) { return std::cmp_greater(at, first); });
+    const LayerRange range{first, cut == assignment.cuts.end() ? assignment.layers.end : static_cast<int>(*cut)};
+    const auto same_place = std::ranges::find_if(had, [&](const Pieces::Piece& piece) {
+      return piece.layers.model == assignment.model &&
+             same(piece.layers.stage->options(), options_of(assignment, range));
+    });
+    if (same_place != had.end() && same_place->layers.stage->reset()) {
+      same_place->steps.set_done(0);
+      made.push_back(std::move(*same_place));
+      had.erase(same_place);
+      continue;
+    }
+    auto piece = make_piece(epoch, assignment, range);
+    if (!piece) return fail_with(epoch, piece.error().message, false);
+    made.push_back(std::move(*piece));
   }
-  (void)control_->send_all(to_bytes({epoch, 0, Ready{}}), kSendPatience);
+  pieces_.set_pieces(std::move(made));
+  tell(epoch, assignment.layers, assignment.model);
+  say(epoch, Ready{});
   LOG(kInfo, "epoch {}: layers {} to {} for {}", epoch, assignment.layers.first, assignment.layers.end,
       control_->peer());
 }
 
-Result<void> NodeSession::make_stage(const Assign& assignment) {
-  const StageOptions options{.layers = assignment.layers,
-                             .context = static_cast<int>(assignment.context),
-                             .rows_max = static_cast<int>(assignment.rows_max),
-                             .sequences = {.kv_type = assignment.kv_type,
-                                           .positions_max = static_cast<int>(assignment.positions_max),
-                                           .sequences_max = static_cast<int>(assignment.sequences_max)}};
-  if (stage_ && model_ == assignment.model && same(stage_->options(), options)) return stage_->reset();
-  stage_.reset();
-  checkpoint_.reset();
-  const uint64_t epoch = steps_.epoch();
-  checkpoint_ = TRY(open_model(epoch, assignment));
-  if (assignment.keep) return {};
-  model_ = assignment.model;
+// For people: what runs here from now on.
+void NodeSession::tell(uint64_t epoch, LayerRange layers, const Digest& model) {
+  const std::scoped_lock lock(mutex_);
+  told_ = {.owner = control_->peer(),
+           .model = to_hex(model),
+           .first = layers.first,
+           .end = layers.end,
+           .epoch = epoch,
+           .steps = told_.steps};
+}
+
+void NodeSession::resume(uint64_t epoch, const Assign& assignment) {
+  const std::scoped_lock lock(steps_mutex_);
+  const auto state = pieces_.resume(epoch, assignment.layers);
+  if (!state) return;
+  ++node_.n_assignments_;
+  tell(epoch, state->there ? assignment.layers : LayerRange{}, assignment.model);
+  say(epoch, Ready{state->there, state->done, state->oldest});
+  LOG(kInfo, "epoch {}: layers {} to {} for {} {}", epoch, assignment.layers.first, assignment.layers.end,
+      control_->peer(), state->there ? "with their state" : "are not here");
+}
+
+// Beside the steps, which it must not hold up.
+void NodeSession::load_copy(uint64_t epoch, const Assign& assignment) {
+  auto piece = make_piece(epoch, assignment, assignment.layers);
+  if (!piece) {
+    LOG(kWarning, "epoch {} for {}: no copy of layers {} to {}: {}", epoch, control_->peer(), assignment.layers.first,
+        assignment.layers.end, piece.error().message);
+    return;
+  }
+  {
+    const std::scoped_lock lock(steps_mutex_);
+    (void)pieces_.begin(epoch);  // if it has copies only
+    if (pieces_.epoch() != epoch) return;
+    pieces_.add_copy(std::move(*piece));
+  }
+  say(epoch, Copied{assignment.layers, false, 0});
+}
+
+Result<NodeSession::Pieces::Piece> NodeSession::make_piece(uint64_t epoch, const Assign& assignment, LayerRange range) {
+  Loaded made{.checkpoint = nullptr, .stage = nullptr, .model = assignment.model};
+  made.checkpoint = std::make_unique<Checkpoint>(TRY(open_model(epoch, assignment)));
   const std::scoped_lock compute(node_.compute_);
-  stage_ = TRY(Stage::create(*checkpoint_, *node_.options_.backend, options));
-  return {};
+  made.stage = TRY(Stage::create(*made.checkpoint, *node_.options_.backend, options_of(assignment, range)));
+  const size_t kept = steps_kept(step_bytes_max(made.stage->config()));
+  return Pieces::Piece{.range = range, .layers = std::move(made), .steps = StageSteps<Step>(kept)};
 }
 
 // From this machine, the owner, or others that fetch the same.
@@ -127,11 +183,11 @@ Result<std::vector<std::byte>> NodeSession::fetch(uint64_t epoch, uint64_t offse
   TRY(control_->send_all(to_bytes({epoch, 0, Fetch{offset, bytes}}), kSendPatience));
   std::unique_lock lock(mutex_);
   const bool came =
-      changed_.wait_for(lock, kPiecePatience, [&] { return over_ || assigned_ != epoch || !pieces_.empty(); });
+      changed_.wait_for(lock, kPiecePatience, [&] { return over_ || assigned_ != epoch || !pieces_of_pack_.empty(); });
   if (over_ || assigned_ != epoch) return fail(Code::kCancelled, "the assignment is over");
   if (!came) return fail(Code::kIo, "the owner sends no piece of the model");
-  PackPiece piece = std::move(pieces_.front());
-  pieces_.pop_front();
+  PackPiece piece = std::move(pieces_of_pack_.front());
+  pieces_of_pack_.pop_front();
   if (piece.offset != offset || piece.bytes.size() > bytes)
     return fail(Code::kMalformed, "a piece of {} bytes at {} instead of {} at {}", piece.bytes.size(), piece.offset,
                 bytes, offset);
@@ -140,30 +196,31 @@ Result<std::vector<std::byte>> NodeSession::fetch(uint64_t epoch, uint64_t offse
 
 void NodeSession::take_piece(PackPiece piece) {
   const std::scoped_lock lock(mutex_);
-  if (!pieces_.empty()) return;  // one is asked for at a time
-  pieces_.push_back(std::move(piece));
+  if (!pieces_of_pack_.empty()) return;  // one is asked for at a time
+  pieces_of_pack_.push_back(std::move(piece));
   changed_.notify_all();
 }
 
 void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
   const std::scoped_lock lock(steps_mutex_);
-  switch (steps_.on_step(epoch, number)) {
-    case StageSteps::Do::kIgnore:
-      if (epoch != steps_.epoch()) ++node_.n_stale_;
+  Result<void> ran;
+  bool repeated = true;
+  const auto run = [&](Loaded& layers, Step& data) {
+    repeated = false;
+    const std::scoped_lock compute(node_.compute_);
+    ran = layers.stage->run(data.ops, data.rows, data.hidden);
+    return ran.has_value();
+  };
+  switch (pieces_.step(epoch, number, step, run)) {
+    case Pieces::Did::kIgnore:
+      if (epoch != pieces_.epoch()) ++node_.n_stale_;
       return;
-    case StageSteps::Do::kRepeat:
-      return send_on(epoch, steps_.answer(number));
-    case StageSteps::Do::kRun:
+    case Pieces::Did::kFail:
+      return fail_with(epoch, ran.error().message, false);
+    case Pieces::Did::kSend:
       break;
   }
-  if (!stage_) return;
-  Result<void> ran;
-  {
-    const std::scoped_lock compute(node_.compute_);
-    ran = stage_->run(step.ops, step.rows, step.hidden);
-  }
-  if (!ran) return fail_with(epoch, ran.error().message, false);
-  ++node_.n_steps_;
+  node_.n_steps_ += repeated ? 0 : 1;
   LOG(kDebug, "epoch {} step {}", epoch, number);
   bool last;
   {
@@ -171,10 +228,8 @@ void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
     last = next_.empty();
     ++told_.steps;
   }
-  auto bytes = last ? to_bytes({epoch, number, StepAnswer{std::move(step.hidden)}})
-                    : step_bytes(epoch, number, step.ops, step.rows, step.hidden);
-  send_on(epoch, bytes);
-  steps_.ran(number, std::move(bytes));
+  send_on(epoch, last ? to_bytes({epoch, number, StepAnswer{std::move(step.hidden)}})
+                      : step_bytes(epoch, number, step.ops, step.rows, step.hidden));
 }
 
 // With the lock on steps held.
@@ -218,8 +273,14 @@ void NodeSession::answer_on(std::shared_ptr<PeerLink> link) {
 
 void NodeSession::fail_with(uint64_t epoch, const std::string& message, bool of_next) {
   LOG(kWarning, "epoch {} for {}: {}", epoch, control_->peer(), message);
-  (void)control_->send_all(to_bytes({epoch, 0, Failure{of_next, message}}), kSendPatience);
+  say(epoch, Failure{of_next, message});
 }
+
+void NodeSession::say(uint64_t epoch, const Message& message) {
+  (void)control_->send_all(to_bytes({epoch, 0, message}), kSendPatience);
+}
+
+void NodeSession::tell_leaving() { say(0, Leaving{}); }
 
 void NodeSession::end() {
   {
@@ -227,6 +288,7 @@ void NodeSession::end() {
     over_ = true;
     if (next_link_) next_link_->close();
     if (answers_) answers_->close();
+    for (const auto& [piece, link] : copy_links_) link->close();
     changed_.notify_all();
   }
   control_->close();

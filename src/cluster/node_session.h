@@ -1,8 +1,9 @@
-// One owner's use of one machine: the stage it was given, the steps it sends, where their answers go.
+// One owner's use of one machine: the layers it was given, the steps it sends, where their answers and copies of the state go.
 #pragma once
 
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,8 +26,12 @@ class NodeSession {
   // On the thread of the control connection. Loading goes on apart; `ready` or a failure is sent then.
   void assign(uint64_t epoch, Assign assignment);
   void take_piece(PackPiece piece);
+  void copy_to(uint64_t epoch, CopyTo copy);
+  void tell_leaving();
   // On the thread of a connection for steps.
   void step(uint64_t epoch, uint64_t number, Step step);
+  // On the thread of a connection for copies. False: it is of no more use.
+  bool take_copy(uint64_t epoch, uint64_t done, const CopyPart& part);
   // From now on answers go here, if this is the last stage.
   void answer_on(std::shared_ptr<PeerLink> link);
   // For people; without layers while there are none.
@@ -35,23 +40,33 @@ class NodeSession {
   void end();
 
  private:
+  struct Loaded {  // a piece's layers, with what they are read from
+    std::unique_ptr<Checkpoint> checkpoint;
+    std::unique_ptr<Stage> stage;
+    Digest model{};
+  };
+  using Pieces = StagePieces<Loaded, Step>;
+
   void load(uint64_t epoch, const Assign& assignment);
-  Result<void> make_stage(const Assign& assignment);
+  void tell(uint64_t epoch, LayerRange layers, const Digest& model);
+  void load_copy(uint64_t epoch, const Assign& assignment);
+  void resume(uint64_t epoch, const Assign& assignment);
+  Result<Pieces::Piece> make_piece(uint64_t epoch, const Assign& assignment, LayerRange range);
   Result<Checkpoint> open_model(uint64_t epoch, const Assign& assignment);
   Result<std::vector<std::byte>> fetch(uint64_t epoch, uint64_t offset, uint32_t bytes);
   void send_on(uint64_t epoch, std::span<const std::byte> bytes);
   Result<std::shared_ptr<PeerLink>> way_on(uint64_t epoch);
+  void say(uint64_t epoch, const Message& message);
   void fail_with(uint64_t epoch, const std::string& message, bool of_next);
+  Result<void> copy_out(const std::stop_token& stop, uint64_t epoch, const CopyTo& copy);
+  std::optional<Frame> next_part(uint64_t epoch, LayerRange range, std::vector<int32_t>& due, uint64_t& sent);
 
   Node& node_;
   const SessionId id_;
   const std::shared_ptr<PeerLink> control_;
 
   std::mutex steps_mutex_;  // held while a step is run and sent on
-  StageSteps steps_;
-  std::optional<Checkpoint> checkpoint_;
-  Digest model_{};
-  std::unique_ptr<Stage> stage_;
+  Pieces pieces_;
 
   mutable std::mutex mutex_;  // of what follows; never held while something is waited for but `changed_`
   std::condition_variable changed_;
@@ -59,7 +74,9 @@ class NodeSession {
   uint64_t assigned_ = 0;  // the epoch of the newest assignment, which may still be loading
   std::string next_;
   std::shared_ptr<PeerLink> next_link_, answers_;
-  std::deque<PackPiece> pieces_;
+  std::deque<PackPiece> pieces_of_pack_;
+  std::map<int, std::shared_ptr<PeerLink>> copy_links_;  // by a piece's first layer
+  std::map<int, std::jthread> copiers_;                  // likewise; the control connection's thread alone
   MemberStage told_;
   std::jthread loader_;  // last
 };

@@ -13,8 +13,6 @@ namespace hearth::cluster {
 namespace {
 
 using Kind = ChainAction::Kind;
-// Rows of one message: enough that weights are read for many, few enough that stages have something to do at once.
-constexpr int kPartRows = 128;
 constexpr Time kDialPatience{1000};
 
 Time now() { return std::chrono::duration_cast<Time>(std::chrono::steady_clock::now().time_since_epoch()); }
@@ -53,6 +51,7 @@ Result<std::shared_ptr<RemoteChain>> RemoteChain::create(RemoteChainOptions opti
   for (const ListenAddress& address : chain->options_.nodes) {
     chain->nodes_.emplace_back();
     chain->nodes_.back().address = address;
+    chain->stats_.machines.emplace_back().name = address.text;
   }
   return chain;
 }
@@ -61,7 +60,6 @@ RemoteChain::~RemoteChain() = default;
 
 Result<void> RemoteChain::start(const SequenceOptions& sequences, int context) {
   shape_ = {.layers = {}, .context = context, .rows_max = std::min(kPartRows, context), .sequences = sequences};
-  started_ = true;
   owner_.begin(now());
   TRY(set_up());
   if (!owner_.plan().stages.empty() || options_.plan.stages.empty()) return {};
@@ -71,15 +69,13 @@ Result<void> RemoteChain::start(const SequenceOptions& sequences, int context) {
   return fail(Code::kIo, "no machine runs a stage: {}", why);
 }
 
-// Until the chain runs, by whatever plan.
+// Until the chain runs, by whatever plan, with no state.
 Result<void> RemoteChain::set_up() {
   do_actions();
   while (!owner_.running()) pump(Time(50));
-  if (own_epoch_ == owner_.epoch()) return {};
-  if (own_epoch_ != 0) LOG(kWarning, "the chain goes on as {}", describe_plan());
-  own_epoch_ = owner_.epoch();
   auto own = make_own_stage();
   failed_ = !own;
+  over_ = false;
   return own;
 }
 
@@ -105,8 +101,8 @@ int RemoteChain::depth() const {
 Result<Chain::Ran> RemoteChain::begin_again() {
   parts_.clear(), answers_.clear();
   steps_done_ = 0;
+  sent_.clear();
   TRY(set_up());
-  over_ = false;
   return Ran::kStartOver;
 }
 
@@ -117,7 +113,7 @@ Result<Chain::Ran> RemoteChain::post(std::span<const SequenceOp> ops, std::span<
     return begin_again();
   }
   pump(Time(0));  // what happened since the last step
-  if (over_ || !owner_.running()) return begin_again();
+  if (over_) return begin_again();
   std::vector<StepRows> all;
   for (const SequenceRows& part : rows) all.push_back({part.sequence, part.position, part.count});
   for (auto& part : in_parts(all, depth(), shape_.rows_max)) {
@@ -128,8 +124,7 @@ Result<Chain::Ran> RemoteChain::post(std::span<const SequenceOp> ops, std::span<
                       .rows = std::move(part),
                       .stream = stream.first(n),
                       .ends_step = n == stream.size(),
-                      .step = 0,
-                      .bytes = {}});
+                      .step = 0});
     ops = {};
     stream = stream.subspan(n);
   }
@@ -141,7 +136,7 @@ Result<Chain::Ran> RemoteChain::post(std::span<const SequenceOp> ops, std::span<
 Result<Chain::Ran> RemoteChain::collect() {
   while (!over_ && steps_done_ == 0) {
     TRY(send_more());
-    if (steps_done_ == 0 && !over_) pump(Time(50));
+    if (steps_done_ == 0 && !over_) pump(Time(20));
   }
   if (over_) return begin_again();
   --steps_done_;
@@ -174,12 +169,18 @@ Result<void> RemoteChain::send_first(Part& part) {
     return {};
   }
   part.step = owner_.post(now());
-  part.bytes = step_bytes(owner_.epoch(), part.step, part.ops, part.rows, part.stream);
+  {
+    const std::scoped_lock lock(stats_mutex_);
+    ++stats_.steps;
+  }
+  sent_.push_back({part.step, part.ops, part.rows, {part.stream.begin(), part.stream.end()}});
+  while (sent_.front().step < owner_.oldest()) sent_.pop_front();
   do_actions();
   return {};
 }
 
 void RemoteChain::pump(Time patience) {
+  finish_dialling();
   do_actions();
   std::vector<PeerLink*> links;
   for (const Node& node : nodes_)
@@ -214,6 +215,7 @@ Result<void> RemoteChain::read(Link& link, int node) {
     const size_t got = TRY(link.link->receive(link.reader.room()));
     if (got == 0) return {};
     link.reader.put(got);
+    count(node, &ChainStats::Machine::bytes_received, nullptr, got);
     while (auto frame = TRY(link.reader.next())) {
       take(node, std::move(*frame));
       if (!link.link) return {};  // what it said ended it
@@ -223,11 +225,16 @@ Result<void> RemoteChain::read(Link& link, int node) {
 
 void RemoteChain::take(int node, Frame frame) {
   owner_.heard(node);
-  if (std::holds_alternative<Ready>(frame.message)) {
-    owner_.ready(node, frame.epoch, now());
+  count(node, nullptr, &ChainStats::Machine::frames_received, 1);
+  if (const auto* ready = std::get_if<Ready>(&frame.message)) {
+    owner_.ready(node, frame.epoch, ready->has_state, ready->done, ready->oldest, now());
+  } else if (const auto* copied = std::get_if<Copied>(&frame.message)) {
+    owner_.copied(node, frame.epoch, copied->layers, copied->whole, copied->done, now());
+  } else if (std::holds_alternative<Leaving>(frame.message)) {
+    LOG(kWarning, "{} wants to leave", options_.nodes[static_cast<size_t>(node)].text);
+    owner_.leaving(node, now());
   } else if (auto* answer = std::get_if<StepAnswer>(&frame.message)) {
-    if (frame.epoch == owner_.epoch()) answers_.emplace_back(frame.step, std::move(answer->hidden));
-    owner_.answered(frame.epoch, frame.step);
+    if (owner_.answered(frame.epoch, frame.step)) answers_.emplace_back(frame.step, std::move(answer->hidden));
   } else if (const auto* failure = std::get_if<Failure>(&frame.message)) {
     if (frame.epoch != owner_.epoch()) return;
     LOG(kWarning, "{}: {}", options_.nodes[static_cast<size_t>(node)].text, failure->message);
@@ -239,7 +246,12 @@ void RemoteChain::take(int node, Frame frame) {
     }
   } else if (const auto* fetch = std::get_if<Fetch>(&frame.message)) {
     send_piece(node, *fetch);
-  } else if (!std::holds_alternative<Pong>(frame.message)) {
+  } else if (std::holds_alternative<Pong>(frame.message)) {
+    const std::scoped_lock lock(stats_mutex_);
+    stats_.machines[static_cast<size_t>(node)].round_trip_seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - nodes_[static_cast<size_t>(node)].pinged)
+            .count();
+  } else {
     lose(node, "it says what a stage does not say");
   }
   do_actions();
@@ -247,45 +259,65 @@ void RemoteChain::take(int node, Frame frame) {
 
 void RemoteChain::send_piece(int node, const Fetch& fetch) {
   const auto file = checkpoint_.files().front().bytes();
+  say(node, cut_piece(file, fetch));
+}
+
+void RemoteChain::say(int node, const Message& message) {
   Link& control = nodes_[static_cast<size_t>(node)].control;
-  const auto sent = control.link->send(to_bytes({owner_.epoch(), 0, cut_piece(file, fetch)}));
-  if (!sent) lose(node, sent.error().message);
+  if (!control.link) return;
+  const auto bytes = to_bytes({owner_.epoch(), 0, message});
+  if (auto sent = control.link->send(bytes); !sent) return lose(node, sent.error().message);
+  count(node, &ChainStats::Machine::bytes_sent, &ChainStats::Machine::frames_sent, bytes.size());
 }
 
 void RemoteChain::do_actions() {
   for (auto actions = owner_.take_actions(); !actions.empty(); actions = owner_.take_actions()) {
-    for (const ChainAction& action : actions) {
-      switch (action.kind) {
-        case Kind::kConnect:
-          connect(action.node);
-          break;
-        case Kind::kDisconnect:
-          nodes_[static_cast<size_t>(action.node)].control = Link();
-          break;
-        case Kind::kAssign:
-          assign(action.node);
-          break;
-        case Kind::kOpenPaths:
-          open_paths();
-          break;
-        case Kind::kPing:
-          if (Link& control = nodes_[static_cast<size_t>(action.node)].control; control.link)
-            if (auto sent = control.link->send(to_bytes({owner_.epoch(), 0, Ping{}})); !sent)
-              lose(action.node, sent.error().message);
-          break;
-        case Kind::kSend:
-          send(action.step);
-          break;
-        case Kind::kDeliver:
-          deliver(action.step);
-          break;
-        case Kind::kStartOver:
-          over_ = true;
-          answers_.clear();
-          steps_ = Link(), results_ = Link();
-          break;
-      }
-    }
+    for (const ChainAction& action : actions) do_action(action);
+    publish();
+  }
+}
+
+void RemoteChain::do_action(const ChainAction& action) {
+  Node* const node = action.node < 0 ? nullptr : &nodes_[static_cast<size_t>(action.node)];
+  switch (action.kind) {  // what has to be done, though another epoch may have begun
+    case Kind::kDisconnect:
+      node->control = Link();
+      return;
+    case Kind::kDeliver:
+      return deliver(action.step);
+    case Kind::kClosePaths:
+      answers_.clear();
+      steps_ = Link(), results_ = Link();
+      return;
+    case Kind::kStartOver:
+      over_ = true;
+      return;
+    default:
+      break;
+  }
+  if (action.epoch != owner_.epoch()) return;
+  switch (action.kind) {
+    case Kind::kConnect:
+      return connect(action.node);
+    case Kind::kAssign:
+      if (const PlannedStage* stage = owner_.stage_of(action.node))
+        assign(action.node, owner_.resuming() ? Assign::Kind::kResume : Assign::Kind::kFresh, stage->layers);
+      return;
+    case Kind::kAssignCopy:
+      return assign(action.node, Assign::Kind::kCopy, owner_.piece(action.piece));
+    case Kind::kCopyTo:
+      if (const int holder = owner_.holder(action.piece); holder >= 0)
+        say(holder, CopyTo{owner_.piece(action.piece), node->address.text});
+      return;
+    case Kind::kOpenPaths:
+      return open_paths();
+    case Kind::kPing:
+      node->pinged = std::chrono::steady_clock::now();
+      return say(action.node, Ping{});
+    case Kind::kSend:
+      return send(action.step);
+    default:
+      return;
   }
 }
 
@@ -309,55 +341,113 @@ void RemoteChain::lose(int node, const std::string& why) {
   owner_.lost(node, now());
 }
 
-Result<RemoteChain::Link> RemoteChain::dial(int node, LinkClass what) {
+Result<RemoteChain::Link> RemoteChain::dial(int node, LinkClass what, uint64_t epoch) const {
   Link made;
   made.link = TRY(PeerLink::dial(*options_.tls, options_.nodes[static_cast<size_t>(node)], kDialPatience));
-  TRY(made.link->send(to_bytes({owner_.epoch(), 0, Hello{what, session_}})));
+  TRY(made.link->send(to_bytes({epoch, 0, Hello{what, session_}})));
   return made;
 }
 
 void RemoteChain::connect(int node) {
-  auto made = dial(node, LinkClass::kControl);
+  Node& to = nodes_[static_cast<size_t>(node)];
+  if (owner_.running()) {
+    to.dialling = std::async(std::launch::async,
+                             [this, node, epoch = owner_.epoch()] { return dial(node, LinkClass::kControl, epoch); });
+    return;
+  }
+  auto made = to.dialling.valid() ? to.dialling.get() : dial(node, LinkClass::kControl, owner_.epoch());
   if (!made) return lose(node, made.error().message);
-  nodes_[static_cast<size_t>(node)].control = std::move(*made);
+  to.control = std::move(*made);
   owner_.connected(node, now());
 }
 
-void RemoteChain::assign(int node) {
-  const PlannedStage* stage = owner_.stage_of(node);
-  Link& control = nodes_[static_cast<size_t>(node)].control;
-  if (!stage || !control.link) return;
+void RemoteChain::finish_dialling() {
+  for (int i = 0; i < static_cast<int>(nodes_.size()); ++i) {
+    Node& node = nodes_[static_cast<size_t>(i)];
+    if (!node.dialling.valid() || node.dialling.wait_for(Time(0)) != std::future_status::ready) continue;
+    auto made = node.dialling.get();
+    if (!made) {
+      LOG(kInfo, "{}", made.error().message);
+      owner_.lost(i, now());
+      continue;
+    }
+    node.control = std::move(*made);
+    owner_.connected(i, now());
+  }
+}
+
+void RemoteChain::assign(int node, Assign::Kind kind, LayerRange layers) {
   const int next = owner_.next_node(node);
-  Assign assign{.model = model_,
+  std::vector<uint32_t> cuts;
+  for (const PlannedStage& piece : options_.plan.stages)
+    if (piece.layers.first > layers.first && piece.layers.first < layers.end)
+      cuts.push_back(static_cast<uint32_t>(piece.layers.first));
+  Assign assign{.kind = kind,
+                .model = model_,
                 .pack_bytes = checkpoint_.file_bytes(),
-                .layers = stage->layers,
+                .layers = layers,
                 .context = static_cast<uint32_t>(shape_.context),
                 .rows_max = static_cast<uint32_t>(shape_.rows_max),
                 .kv_type = shape_.sequences.kv_type,
                 .positions_max = static_cast<uint32_t>(shape_.sequences.positions_max),
                 .sequences_max = static_cast<uint32_t>(shape_.sequences.sequences_max),
-                .next = next < 0 ? "" : options_.nodes[static_cast<size_t>(next)].text};
-  for (const PlannedStage& each : owner_.plan().stages) {
-    if (each.node == node) assign.self = static_cast<uint32_t>(assign.peers.size());
-    assign.peers.push_back({options_.nodes[static_cast<size_t>(each.node)].text, each.layers});
+                .next = next < 0 ? "" : options_.nodes[static_cast<size_t>(next)].text,
+                .cuts = std::move(cuts)};
+  // A copy is of layers that others do not fetch now.
+  if (kind == Assign::Kind::kFresh) {
+    for (const PlannedStage& each : owner_.plan().stages) {
+      if (each.node == node) assign.self = static_cast<uint32_t>(assign.peers.size());
+      assign.peers.push_back({options_.nodes[static_cast<size_t>(each.node)].text, each.layers});
+    }
   }
-  if (auto sent = control.link->send(to_bytes({owner_.epoch(), 0, assign})); !sent) lose(node, sent.error().message);
+  say(node, assign);
 }
 
 void RemoteChain::open_paths() {
   const uint64_t epoch = owner_.epoch();
   const int first = owner_.plan().stages.front().node, last = owner_.plan().stages.back().node;
-  auto results = dial(last, LinkClass::kResults);
+  auto results = dial(last, LinkClass::kResults, owner_.epoch());
   if (!results) return lose(last, results.error().message);
-  auto steps = dial(first, LinkClass::kSteps);
+  auto steps = dial(first, LinkClass::kSteps, owner_.epoch());
   if (!steps) return lose(first, steps.error().message);
-  if (epoch == owner_.epoch()) results_ = std::move(*results), steps_ = std::move(*steps);
+  if (epoch != owner_.epoch()) return;
+  results_ = std::move(*results), steps_ = std::move(*steps);
+  if (epoch > 1)
+    LOG(kWarning, "the chain goes on as {}, {}", describe_plan(), owner_.resuming() ? "with its state" : "anew");
 }
 
 void RemoteChain::send(uint64_t step) {
-  const auto part = std::ranges::find(parts_, step, &Part::step);
-  if (part == parts_.end() || !steps_.link) return;
-  if (auto sent = steps_.link->send(part->bytes); !sent) lose(owner_.plan().stages.front().node, sent.error().message);
+  const auto part = std::ranges::find(sent_, step, &Sent::step);
+  if (part == sent_.end() || !steps_.link) return;
+  const int first = owner_.plan().stages.front().node;
+  const auto bytes = step_bytes(owner_.epoch(), step, part->ops, part->rows, part->hidden);
+  if (auto sent = steps_.link->send(bytes); !sent) return lose(first, sent.error().message);
+  count(first, &ChainStats::Machine::bytes_sent, &ChainStats::Machine::frames_sent, bytes.size());
+}
+
+void RemoteChain::count(int node, uint64_t ChainStats::Machine::* bytes, uint64_t ChainStats::Machine::* frames,
+                        size_t n) {
+  const std::scoped_lock lock(stats_mutex_);
+  ChainStats::Machine& machine = stats_.machines[static_cast<size_t>(node)];
+  if (bytes) machine.*bytes += n;
+  if (frames) ++(machine.*frames);
+}
+
+void RemoteChain::publish() {
+  const std::scoped_lock lock(stats_mutex_);
+  stats_.epochs = owner_.epoch();
+  stats_.losses = owner_.losses(), stats_.moves = owner_.moves();
+  stats_.resumed = owner_.resumed(), stats_.steps_repeated = owner_.repeated();
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const PlannedStage* stage = owner_.stage_of(static_cast<int>(i));
+    stats_.machines[i].first_layer = stage ? stage->layers.first : 0;
+    stats_.machines[i].end_layer = stage ? stage->layers.end : 0;
+  }
+}
+
+ChainStats RemoteChain::stats() const {
+  const std::scoped_lock lock(stats_mutex_);
+  return stats_;
 }
 
 std::string RemoteChain::describe_plan() const {

@@ -5,11 +5,14 @@
 #pragma once
 
 #include <deque>
+#include <future>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "cluster/chain_owner.h"
 #include "cluster/stage.h"
+#include "cluster/stage_steps.h"
 #include "engine/chain.h"
 #include "net/peer_link.h"
 
@@ -32,6 +35,7 @@ class RemoteChain final : public Chain {
   static Result<std::shared_ptr<RemoteChain>> create(RemoteChainOptions options, const std::filesystem::path& pack,
                                                      std::shared_ptr<Backend> backend);
   ~RemoteChain() override;
+  [[nodiscard]] ChainStats stats() const override;
 
   [[nodiscard]] const DecoderConfig& config() const override { return config_; }
   Result<void> start(const SequenceOptions& sequences, int context) override;
@@ -48,7 +52,9 @@ class RemoteChain final : public Chain {
   struct Node {
     ListenAddress address;
     Link control;
-    std::string trouble;  // why it was lost
+    std::string trouble;                   // why it was lost
+    std::future<Result<Link>> dialling{};  // so that nobody waits for a machine that is only to have copies
+    std::chrono::steady_clock::time_point pinged{};
   };
   struct Part {  // of a step of the engine
     std::vector<SequenceOp> ops;
@@ -56,7 +62,12 @@ class RemoteChain final : public Chain {
     std::span<float> stream;
     bool ends_step = false;
     uint64_t step = 0;  // its number as one of the chain's; 0: not sent
-    std::vector<std::byte> bytes;
+  };
+  struct Sent {
+    uint64_t step;
+    std::vector<SequenceOp> ops;
+    std::vector<StepRows> rows;
+    std::vector<float> hidden;
   };
 
   RemoteChain(RemoteChainOptions options, Checkpoint pack, std::shared_ptr<Backend> backend, DecoderConfig config)
@@ -64,7 +75,8 @@ class RemoteChain final : public Chain {
         checkpoint_(std::move(pack)),
         backend_(std::move(backend)),
         config_(std::move(config)),
-        owner_(options_.plan, static_cast<int>(options_.nodes.size()), options_.timing, options_.term) {}
+        owner_(options_.plan, static_cast<int>(options_.nodes.size()), options_.timing, can_resume(config_),
+               steps_kept(step_bytes_max(config_)), options_.term) {}
 
   Result<void> set_up();
   Result<void> make_own_stage();
@@ -74,15 +86,20 @@ class RemoteChain final : public Chain {
   void deliver(uint64_t step);
   void pump(Time patience);
   void do_actions();
+  void do_action(const ChainAction& action);
   void connect(int node);
-  void assign(int node);
+  void finish_dialling();
+  void assign(int node, Assign::Kind kind, LayerRange layers);
+  void say(int node, const Message& message);
+  void count(int node, uint64_t ChainStats::Machine::* bytes, uint64_t ChainStats::Machine::* frames, size_t n);
+  void publish();
   void open_paths();
   void send(uint64_t step);
   void lose(int node, const std::string& why);
   // The frames that came on it. False: it is lost, with the reason.
   Result<void> read(Link& link, int node);
   void take(int node, Frame frame);
-  Result<Link> dial(int node, LinkClass what);
+  Result<Link> dial(int node, LinkClass what, uint64_t epoch) const;
   void send_piece(int node, const Fetch& fetch);
   [[nodiscard]] std::string describe_plan() const;
 
@@ -95,13 +112,15 @@ class RemoteChain final : public Chain {
   ChainOwner owner_;
   StageOptions shape_{};  // of all stages, but the layers
   std::unique_ptr<Stage> own_;
-  uint64_t own_epoch_ = 0;  // that its state is of
   std::vector<Node> nodes_;
   Link steps_, results_;
   std::deque<Part> parts_;  // under way, oldest first
+  std::deque<Sent> sent_;   // to be sent again: the last ones
   int steps_done_ = 0;      // of the engine's, and not collected
   std::vector<std::pair<uint64_t, std::vector<float>>> answers_;
-  bool started_ = false, over_ = false, failed_ = false;
+  bool over_ = false, failed_ = false;
+  mutable std::mutex stats_mutex_;
+  ChainStats stats_;
 };
 
 }  // namespace hearth::cluster

@@ -1,6 +1,7 @@
 // Some layers of a model with their part of the sequences' state: what one machine of a chain computes. No links, no threads.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 
@@ -17,6 +18,17 @@ struct StageOptions {
 };
 bool same(const StageOptions& a, const StageOptions& b);
 
+// Rows of one message: enough that weights are read for many, few enough that stages have something to do at once.
+inline constexpr int kPartRows = 128;
+// Of one step of a chain.
+inline uint64_t step_bytes_max(const DecoderConfig& config) {
+  return static_cast<uint64_t>(kPartRows) * static_cast<uint64_t>(config.d_model) * sizeof(float);
+}
+// Whether layers can go on from a copy: recurrent ones cannot go back to where a step began.
+inline bool can_resume(const DecoderConfig& config) {
+  return std::ranges::all_of(config.layers, [](const LayerConfig& layer) { return layer.mixer == Mixer::kAttention; });
+}
+
 class Stage {
  public:
   // The checkpoint (a pack's matrices are used where they lie) and the backend outlive it.
@@ -30,6 +42,8 @@ class Stage {
   Result<void> run(std::span<const SequenceOp> ops, std::span<const StepRows> rows, std::span<float> hidden);
 
   [[nodiscard]] const StageOptions& options() const { return options_; }
+  [[nodiscard]] SequenceStore& store() { return *store_; }
+  [[nodiscard]] const DecoderConfig& config() const { return decoder_->config(); }
   [[nodiscard]] int64_t weight_bytes() const { return decoder_->weight_bytes(); }
 
  private:

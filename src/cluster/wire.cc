@@ -137,20 +137,21 @@ void write(Writer& out, const Hello& m) {
   out.append(m.session);
 }
 void read(Reader& in, Hello& m) {
-  m.link = static_cast<LinkClass>(in.at_most<uint8_t>(static_cast<uint64_t>(LinkClass::kPieces)));
+  m.link = static_cast<LinkClass>(in.at_most<uint8_t>(static_cast<uint64_t>(LinkClass::kCopies)));
   in.fill(m.session);
 }
 
-void write(Writer& out, const LayerRange& m) {
-  out.put(static_cast<uint32_t>(m.first)), out.put(static_cast<uint32_t>(m.end));
+void write(Writer& out, LayerRange layers) {
+  out.put(static_cast<uint32_t>(layers.first)), out.put(static_cast<uint32_t>(layers.end));
 }
-void read(Reader& in, LayerRange& m) {
-  m.first = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
-  m.end = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
-  if (m.end < m.first) in.refuse();
+void read(Reader& in, LayerRange& layers) {
+  layers.first = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
+  layers.end = static_cast<int>(in.at_most<uint32_t>(limits::kLayers));
+  if (layers.end < layers.first) in.refuse();
 }
 
 void write(Writer& out, const Assign& m) {
+  out.put(static_cast<uint8_t>(m.kind));
   out.append(m.model);
   out.put(m.pack_bytes);
   write(out, m.layers);
@@ -161,8 +162,11 @@ void write(Writer& out, const Assign& m) {
   out.put(static_cast<uint32_t>(m.peers.size()));
   for (const PartPeer& peer : m.peers) out.text(peer.address), write(out, peer.layers);
   out.put(m.self);
+  out.put(static_cast<uint32_t>(m.cuts.size()));
+  for (const uint32_t cut : m.cuts) out.put(cut);
 }
 void read(Reader& in, Assign& m) {
+  m.kind = static_cast<Assign::Kind>(in.at_most<uint8_t>(static_cast<uint64_t>(Assign::Kind::kCopy)));
   in.fill(m.model);
   m.pack_bytes = in.at_most<uint64_t>(limits::kFileBytes);
   read(in, m.layers);
@@ -183,6 +187,73 @@ void read(Reader& in, Assign& m) {
   }
   m.self = in.get<uint32_t>();
   if (!m.peers.empty() && m.self >= m.peers.size()) in.refuse();
+  m.cuts.resize(in.count(sizeof(uint32_t)));
+  auto last = static_cast<uint32_t>(m.layers.first);
+  for (uint32_t& cut : m.cuts) {
+    cut = in.at_most<uint32_t>(limits::kLayers);
+    if (cut <= last || std::cmp_greater_equal(cut, m.layers.end)) in.refuse();
+    last = cut;
+  }
+}
+
+void write(Writer& out, const Ready& m) {
+  out.put(static_cast<uint8_t>(m.has_state));
+  out.put(m.done), out.put(m.oldest);
+}
+void read(Reader& in, Ready& m) {
+  m.has_state = in.at_most<uint8_t>(1) != 0;
+  m.done = in.get<uint64_t>(), m.oldest = in.get<uint64_t>();
+  if (m.done == UINT64_MAX || m.oldest > m.done + 1) in.refuse();
+}
+
+void write(Writer& out, const CopyTo& m) {
+  write(out, m.layers);
+  out.text(m.to);
+}
+void read(Reader& in, CopyTo& m) {
+  read(in, m.layers);
+  m.to = in.text();
+}
+
+void write(Writer& out, const CopyPart& m) {
+  write(out, m.layers);
+  out.put(static_cast<uint8_t>(m.whole));
+  out.put(static_cast<uint32_t>(m.tables.size()));
+  for (const SequenceStore::Table& table : m.tables) {
+    out.put(table.sequence), out.put(table.length), out.put(static_cast<uint32_t>(table.pages.size()));
+    out.append(std::as_bytes(std::span(table.pages)));
+  }
+  out.put(static_cast<uint32_t>(m.pages.size()));
+  out.append(std::as_bytes(std::span(m.pages)));
+  out.put(static_cast<uint32_t>(m.bytes.size()));
+  out.append(m.bytes);
+}
+void read(Reader& in, CopyPart& m) {
+  const auto read_pages = [&](std::vector<int32_t>& pages) {
+    pages.resize(in.count(sizeof(int32_t)));
+    for (int32_t& page : pages) page = in.at_most<int32_t>(INT32_MAX);
+  };
+  read(in, m.layers);
+  m.whole = in.at_most<uint8_t>(1) != 0;
+  m.tables.resize(in.count(12));
+  for (SequenceStore::Table& table : m.tables) {
+    table.sequence = in.at_most<int32_t>(limits::kStageSequences);
+    table.length = in.at_most<int32_t>(limits::kContext);
+    read_pages(table.pages);
+  }
+  read_pages(m.pages);
+  const auto bytes = in.take(in.count(1));
+  m.bytes.assign(bytes.begin(), bytes.end());
+}
+
+void write(Writer& out, const Copied& m) {
+  write(out, m.layers);
+  out.put(static_cast<uint8_t>(m.whole)), out.put(m.done);
+}
+void read(Reader& in, Copied& m) {
+  read(in, m.layers);
+  m.whole = in.at_most<uint8_t>(1) != 0;
+  m.done = in.get<uint64_t>();
 }
 
 void write(Writer& out, std::span<const SequenceOp> ops, std::span<const StepRows> rows,
@@ -267,10 +338,10 @@ void read(Reader& in, Enrolled& m) {
 
 void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden); }
 // Kinds without fields.
-void write(Writer&, const Ready&) {}
+void write(Writer&, const Leaving&) {}
 void write(Writer&, const Ping&) {}
 void write(Writer&, const Pong&) {}
-void read(Reader&, Ready&) {}
+void read(Reader&, Leaving&) {}
 void read(Reader&, Ping&) {}
 void read(Reader&, Pong&) {}
 

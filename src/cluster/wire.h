@@ -33,6 +33,7 @@ enum class LinkClass : uint8_t {
   kSteps,    // to a stage, from the one before it or the owner
   kResults,  // owner to the last stage, which answers on it
   kPieces,   // pieces of a pack, from one that has them or is getting them
+  kCopies,   // from a stage to who has a copy of its state
 };
 struct Hello {
   LinkClass link = LinkClass::kControl;
@@ -46,6 +47,12 @@ struct PartPeer {
 };
 // A stage's work from this epoch on.
 struct Assign {
+  enum class Kind : uint8_t {
+    kFresh,   // no sequence is known
+    kResume,  // with the state there is
+    kCopy,    // beside what it does, in the same epoch: to have a copy of the state of these layers
+  };
+  Kind kind = Kind::kFresh;
   Digest model{};           // SHA-256 of what its pack was made from
   uint64_t pack_bytes = 0;  // of the pack's file
   LayerRange layers{};
@@ -56,8 +63,11 @@ struct Assign {
   bool keep = false;              // all of the pack is to be fetched, and no stage made
   std::vector<PartPeer> peers{};  // that fetch, this one among them
   uint32_t self = 0;              // which of them this one is
+  std::vector<uint32_t> cuts{};   // where the layers are divided into pieces, in order
 };
 struct Ready {
+  bool has_state = true;          // of kResume: false if not of all its layers
+  uint64_t done = 0, oldest = 1;  // it has run so many steps, and can repeat those from `oldest` on
   bool operator==(const Ready&) const = default;
 };
 struct StepRows {
@@ -113,8 +123,32 @@ struct Enrolled {
   std::string revoked_pem{};  // the newest list of revoked certificates; may be empty
 };
 
-using Message =
-    std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece, Enrol, Enrolled, Want>;
+// Owner to stage: the state of this piece is to be copied there from now on, beside its work.
+struct CopyTo {
+  LayerRange layers{};
+  std::string to;
+};
+// Some of it, at the epoch and step of the frame. Only with the tables, which come last, it is whole.
+struct CopyPart {
+  LayerRange layers{};
+  bool whole = false;
+  std::vector<SequenceStore::Table> tables;
+  std::vector<int32_t> pages;
+  std::vector<std::byte> bytes;  // of those pages, one after the other
+};
+// Who has the copy to the owner: it is ready to be filled, or whole as of a step.
+struct Copied {
+  LayerRange layers{};
+  bool whole = false;
+  uint64_t done = 0;
+};
+// A machine to the owner: it will end, and wants its layers to go elsewhere before.
+struct Leaving {
+  bool operator==(const Leaving&) const = default;
+};
+
+using Message = std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece, Enrol,
+                             Enrolled, Want, CopyTo, CopyPart, Copied, Leaving>;
 
 struct Frame {
   uint64_t epoch = 0, step = 0;

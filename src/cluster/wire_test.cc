@@ -56,8 +56,9 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
                          .next = "10.0.0.2:7950",
                          .keep = true,
                          .peers = {{"10.0.0.2:7950", {0, 4}}, {"10.0.0.3:7950", {4, 9}}},
-                         .self = 1}});
-  sent.push_back({7, 0, Ready{}});
+                         .self = 1,
+                         .cuts = {5, 8}}});
+  sent.push_back({7, 0, Ready{true, 40, 25}});
   sent.push_back({7, 12, some_step()});
   sent.push_back({7, 12, StepAnswer{{3.0f, 4.0f}}});
   sent.push_back({7, 0, Ping{}});
@@ -68,6 +69,11 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
   sent.push_back({0, 0, Enrol{"secret", "request"}});
   sent.push_back({0, 0, Enrolled{"certificate", "authority"}});
   sent.push_back({0, 0, Want{{std::byte{7}}, 1ull << 33, 4096}});
+  sent.push_back({7, 0, CopyTo{{3, 9}, "10.0.0.4:7950"}});
+  sent.push_back(
+      {7, 12, CopyPart{{3, 9}, true, {{5, 70, {1, 8, 2}}, {6, 0, {}}}, {8, 2}, bytes_of("keys and values")}});
+  sent.push_back({7, 0, Copied{{3, 9}, true, 12}});
+  sent.push_back({7, 0, Leaving{}});
   ASSERT_EQ(sent.size(), std::variant_size_v<Message>);
   std::vector<std::byte> bytes;
   for (const Frame& frame : sent) {
@@ -123,9 +129,9 @@ TEST(Wire, RefusesCountsAndSizesThatCannotBe) {
   EXPECT_FALSE(accepted(step, rows + 12, 2)) << "four rows of six values";
   EXPECT_FALSE(accepted(step, rows + 4, 0x80000000)) << "a sequence below zero";
   const auto assign = to_bytes({1, 0, Assign{.layers = {2, 4}, .context = 8, .rows_max = 8, .next = ""}});
-  EXPECT_TRUE(accepted(assign, 40, 3));
-  EXPECT_FALSE(accepted(assign, 40, 5)) << "layers that end before they begin";
-  EXPECT_FALSE(accepted(assign, 44, limits::kLayers + 1));
+  EXPECT_TRUE(accepted(assign, 41, 3));
+  EXPECT_FALSE(accepted(assign, 41, 5)) << "layers that end before they begin";
+  EXPECT_FALSE(accepted(assign, 45, limits::kLayers + 1));
   const auto fetch = to_bytes({1, 0, Fetch{0, 16}});
   EXPECT_FALSE(accepted(fetch, 8, limits::kPieceOfModelBytes + 1));
 }

@@ -5,11 +5,30 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "model/decoder.h"
 
 namespace hearth {
+
+// What a chain tells of itself. Counters go up only.
+struct ChainStats {
+  struct Machine {  // and the links to it
+    std::string name;
+    int first_layer = 0, end_layer = 0;  // that it runs now
+    uint64_t bytes_sent = 0, bytes_received = 0, frames_sent = 0, frames_received = 0;
+    double round_trip_seconds = 0;  // of the newest ping
+  };
+  std::vector<Machine> machines;
+  uint64_t steps = 0;           // posted, prompts in parts
+  uint64_t epochs = 0;          // begun
+  uint64_t losses = 0;          // of machines with a stage
+  uint64_t moves = 0;           // of stages, as planned
+  uint64_t resumed = 0;         // epochs in which no state was lost
+  uint64_t steps_repeated = 0;  // sent again for that
+};
 
 class Chain {
  public:
@@ -33,6 +52,8 @@ class Chain {
                            std::span<float> stream) = 0;
   // Waits for the oldest step under way, of which there is one.
   virtual Result<Ran> collect() = 0;
+  // From any thread.
+  [[nodiscard]] virtual ChainStats stats() const { return {}; }
 };
 
 }  // namespace hearth

@@ -116,6 +116,7 @@ class Engine {
   // Of the draft model, with its state, and of exit heads.
   [[nodiscard]] int64_t draft_bytes() const { return draft_bytes_ + (exit_heads_ ? exit_heads_->bytes() : 0); }
   [[nodiscard]] EngineStats stats() const;
+  [[nodiscard]] const Chain* chain() const { return options_.chain.get(); }
 
  private:
   struct Active;

@@ -63,6 +63,7 @@ Result<std::unique_ptr<SequenceStore>> SequenceStore::create(Backend& backend, c
   for (int32_t page = n_pages - 1; page >= 0; --page) store->free_pages_.push_back(page);
   store->page_references_.resize(static_cast<size_t>(n_pages));
   store->resident_.resize(static_cast<size_t>(n_pages));
+  store->changed_.resize(static_cast<size_t>(n_pages));
   store->pages_max_ = n_pages;
   const int n_slots = store->state_floats_ == 0 ? 0 : options.sequences_max * static_cast<int>(1 + kCheckpointsMax);
   store->states_ = TRY(backend.allocate(std::max<int64_t>(4, n_slots * store->state_floats_ * 4)));
@@ -165,7 +166,71 @@ Result<void> SequenceStore::reserve(SequenceId id, int count) {
     sequence.pages[last] = own;
   }
   while (static_cast<int>(sequence.pages.size()) < need) sequence.pages.push_back(take_page());
+  for (size_t page = last; count > 0 && page < static_cast<size_t>(need); ++page)
+    changed_[static_cast<size_t>(sequence.pages[page])] = true;
   return {};
+}
+
+std::vector<SequenceStore::Table> SequenceStore::tables() const {
+  std::vector<Table> all;
+  for (size_t i = 0; i < sequences_.size(); ++i)
+    if (sequences_[i].open) all.push_back({static_cast<SequenceId>(i), sequences_[i].length, sequences_[i].pages});
+  return all;
+}
+
+Result<void> SequenceStore::take_tables(std::span<const Table> tables) {
+  if (state_floats_ > 0) return fail(Code::kUnsupported, "recurrent layers have no pages");
+  std::vector<int32_t> references(page_references_.size());
+  std::vector<bool> open(sequences_.size());
+  for (const Table& table : tables) {
+    const auto id = static_cast<size_t>(table.sequence);
+    const bool fits =
+        table.sequence >= 0 && id < open.size() && !open[id] && table.length >= 0 &&
+        table.pages.size() <= references.size() &&
+        static_cast<int64_t>(table.pages.size()) * kKvPagePositions >= table.length &&
+        std::ranges::all_of(
+            table.pages, [&](int32_t page) { return page >= 0 && static_cast<size_t>(page) < references.size(); });
+    if (!fits)
+      return fail(Code::kInvalidArgument, "sequence {} of {} with {} positions in {} of {} pages", table.sequence,
+                  open.size(), table.length, table.pages.size(), references.size());
+    open[id] = true;
+    for (const int32_t page : table.pages) ++references[static_cast<size_t>(page)];
+  }
+  for (Sequence& sequence : sequences_) sequence = {};
+  free_pages_.clear();
+  for (size_t page = references.size(); page-- > 0;) {
+    if (references[page] == 0) free_pages_.push_back(static_cast<int32_t>(page));
+    if (references[page] > 0 && !resident_[page]) resident_[page] = true, ++resident_pages_;
+  }
+  page_references_ = std::move(references);
+  for (const Table& table : tables) {
+    open_at(table.sequence);
+    at(table.sequence).length = table.length;
+    at(table.sequence).pages.assign(table.pages.begin(), table.pages.end());
+  }
+  return {};
+}
+
+std::vector<int32_t> SequenceStore::take_changed_pages() {
+  std::vector<int32_t> pages;
+  for (size_t page = 0; page < changed_.size(); ++page)
+    if (changed_[page]) pages.push_back(static_cast<int32_t>(page));
+  changed_.assign(changed_.size(), false);
+  return pages;
+}
+
+bool SequenceStore::read_page(int32_t page, std::span<std::byte> bytes) const {
+  if (page < 0 || static_cast<size_t>(page) >= page_references_.size()) return false;
+  backend_.download(*pages_, page * page_bytes_, bytes);
+  return true;
+}
+
+bool SequenceStore::write_page(int32_t page, std::span<const std::byte> bytes) {
+  if (page < 0 || static_cast<size_t>(page) >= page_references_.size() ||
+      static_cast<int64_t>(bytes.size()) != page_bytes_)
+    return false;
+  backend_.upload(*pages_, page * page_bytes_, bytes);
+  return true;
 }
 
 void SequenceStore::advance(SequenceId id, int count) {

@@ -94,6 +94,22 @@ class SequenceStore {
     return id >= 0 && static_cast<size_t>(id) < sequences_.size() && sequences_[static_cast<size_t>(id)].open;
   }
 
+  // For a copy of a store without recurrent layers in another store of the same layers and options, page by page.
+  struct Table {
+    SequenceId sequence = 0;
+    int32_t length = 0;
+    std::vector<int32_t> pages;
+    bool operator==(const Table&) const = default;
+  };
+  [[nodiscard]] std::vector<Table> tables() const;  // of all open sequences
+  // Becomes a store with these sequences, and no others; what the pages hold stays as it is. kInvalidArgument if they cannot be.
+  Result<void> take_tables(std::span<const Table> tables);
+  // Pages in which there may be something new since this was last asked.
+  [[nodiscard]] std::vector<int32_t> take_changed_pages();
+  // `bytes` are page_bytes(). False: there is no such page.
+  bool read_page(int32_t page, std::span<std::byte> bytes) const;
+  bool write_page(int32_t page, std::span<const std::byte> bytes);
+
   [[nodiscard]] int length(SequenceId id) const;
   // What a backend needs to know to run `count` further rows; valid until the next operation on the sequence.
   [[nodiscard]] SequenceRows rows(SequenceId id, int first_row, int count) const;
@@ -162,6 +178,7 @@ class SequenceStore {
   std::vector<int64_t> state_offsets_;  // floats, -1 for attention layers
   std::vector<Sequence> sequences_;
   std::vector<SequenceOp>* recorded_ = nullptr;
+  std::vector<bool> changed_;  // pages
 };
 
 }  // namespace hearth

@@ -111,6 +111,40 @@ void write_drafts(Exposition& out, std::span<const LoadedState> models, std::spa
          &EngineStats::accepted_tokens);
 }
 
+// Of models whose layers are on other machines.
+void write_chains(Exposition& out, std::span<const LoadedState> models) {
+  std::vector<std::pair<std::string, ChainStats>> chains;
+  for (const LoadedState& each : models)
+    if (each.model->engine && each.model->engine->chain())
+      chains.emplace_back(each.model->name, each.model->engine->chain()->stats());
+  if (chains.empty()) return;
+  using Machine = ChainStats::Machine;
+  const auto of_chains = [&](std::string_view name, std::string_view help, uint64_t ChainStats::* value) {
+    out.family(name, "counter", help);
+    for (const auto& [model, stats] : chains) out.sample({{"model", model}}, static_cast<double>(stats.*value));
+  };
+  const auto of_machines = [&](std::string_view name, std::string_view type, std::string_view help,
+                               auto Machine::* value) {
+    out.family(name, type, help);
+    for (const auto& [model, stats] : chains)
+      for (const Machine& each : stats.machines)
+        out.sample({{"model", model}, {"machine", each.name}}, static_cast<double>(each.*value));
+  };
+  of_chains("hearth_chain_steps_total", "Steps sent through a chain of machines", &ChainStats::steps);
+  of_chains("hearth_chain_epochs_total", "Times the machines of a chain were given their layers", &ChainStats::epochs);
+  of_chains("hearth_chain_losses_total", "Machines with layers that were lost", &ChainStats::losses);
+  of_chains("hearth_chain_moves_total", "Layers that went to another machine as planned", &ChainStats::moves);
+  of_chains("hearth_chain_resumed_total", "Changes of machines that lost no state", &ChainStats::resumed);
+  of_chains("hearth_chain_repeated_steps_total", "Steps sent again for that", &ChainStats::steps_repeated);
+  of_machines("hearth_stage_first_layer", "gauge", "The first layer of a machine", &Machine::first_layer);
+  of_machines("hearth_stage_end_layer", "gauge", "The layer behind a machine's last", &Machine::end_layer);
+  of_machines("hearth_link_sent_bytes_total", "counter", "Sent to a machine", &Machine::bytes_sent);
+  of_machines("hearth_link_received_bytes_total", "counter", "Received from a machine", &Machine::bytes_received);
+  of_machines("hearth_link_sent_frames_total", "counter", "Frames sent to a machine", &Machine::frames_sent);
+  of_machines("hearth_link_received_frames_total", "counter", "Frames from a machine", &Machine::frames_received);
+  of_machines("hearth_link_round_trip_seconds", "gauge", "What the newest ping took", &Machine::round_trip_seconds);
+}
+
 void write_models(Exposition& out, Server& server) {
   const std::vector<LoadedState> models = server.catalog().loaded();
   std::vector<EngineStats> stats;
@@ -119,6 +153,7 @@ void write_models(Exposition& out, Server& server) {
   out.family("hearth_model_info", "gauge", "Models in memory, their digest as a label");
   for (const LoadedState& each : models) out.sample({{"model", each.model->name}, {"digest", each.model->digest}}, 1);
   write_drafts(out, models, stats);
+  write_chains(out, models);
   for (const bool vllm : {false, true}) {
     if (vllm && !server.options().vllm_metrics) break;
     for (const ModelMetric& metric : kModelMetrics) {

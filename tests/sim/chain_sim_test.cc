@@ -67,13 +67,33 @@ std::vector<uint64_t> undisturbed(int sequence) {
 }
 
 struct Packet {
-  enum class Kind : uint8_t { kAssign, kReady, kPing, kPong, kStep, kAnswer } kind = Kind::kPing;
+  enum class Kind : uint8_t {
+    kAssign,
+    kReady,
+    kPing,
+    kPong,
+    kStep,
+    kAnswer,
+    kCopyTo,
+    kCopyPart,
+    kCopied,
+    kLeaving
+  } kind = Kind::kPing;
   uint64_t epoch = 0, step = 0, connection = 0;
   LayerRange layers{};
   int next = -1;
+  enum class Assigned : uint8_t { kFresh, kResume, kCopy } as = Assigned::kFresh;
+  bool has_state = true;
+  uint64_t oldest = 1;
   std::vector<StepRows> rows{};
   Hidden hidden{};
+  std::optional<MadeUpLayers> state{};
 };
+struct Rows {  // what comes out of a step
+  std::vector<StepRows> rows;
+  Hidden hidden;
+};
+constexpr size_t kKept = 32;
 
 class Simulation {
  public:
@@ -81,12 +101,14 @@ class Simulation {
     n_nodes_ = 1 + static_cast<int>(draw(4));
     const int n_stages = 1 + static_cast<int>(draw(static_cast<uint64_t>(n_nodes_)));
     nodes_.resize(static_cast<size_t>(n_nodes_));
-    owner_.emplace(even_plan(static_cast<int>(draw(2)), kLayers, n_stages), n_nodes_,
+    first_ = even_plan(static_cast<int>(draw(2)), kLayers, n_stages);
+    owner_.emplace(first_, n_nodes_,
                    ChainTiming{.heartbeat = Time(150),
                                .silence = Time(1000),
                                .loading = Time(3000),
                                .resend = Time(700),
-                               .second_chance = Time(5000)});
+                               .second_chance = Time(5000)},
+                   draw(4) > 0, kKept);
     loss_ = static_cast<double>(draw(4)) * 0.01;
     twice_ = static_cast<double>(draw(3)) * 0.02;
     delay_max_ = 1 + draw(40);
@@ -116,17 +138,16 @@ class Simulation {
       if (tokens_[static_cast<size_t>(s)] != undisturbed(s)) return fmt::format("sequence {} has other tokens", s);
     return "";
   }
-  [[nodiscard]] uint64_t losses() const { return owner_->losses(); }
+  [[nodiscard]] const ChainOwner& owner() const { return *owner_; }
 
  private:
   struct SimNode {
     bool alive = true;
     Time frozen_until{};
     uint64_t connection = 0;  // that it knows of
-    StageSteps steps{};
-    std::optional<MadeUpLayers> layers{};
+    using Pieces = StagePieces<MadeUpLayers, Rows>;
+    Pieces pieces{};
     int next = -1;
-    std::map<uint64_t, Packet> sent{};
   };
 
   uint64_t draw(uint64_t n) { return random_() % n; }
@@ -143,7 +164,10 @@ class Simulation {
   void plan_trouble() {
     const int who = static_cast<int>(draw(static_cast<uint64_t>(n_nodes_)));
     const Time when(draw(2500)), how_long(200 + draw(6000));
-    switch (draw(4)) {
+    switch (draw(5)) {
+      case 4:
+        at(when, [this, who] { send(who, -1, {.kind = Packet::Kind::kLeaving, .connection = node(who).connection}); });
+        break;
       case 0:
         at(when, [this, who] { node(who).alive = false; });
         break;
@@ -177,35 +201,92 @@ class Simulation {
     if (!here.alive) return;
     if (now_ < here.frozen_until) return at(here.frozen_until, [this, from, to, packet] { arrive(from, to, packet); });
     using enum Packet::Kind;
-    if (packet.kind != kStep && packet.connection != here.connection) return;
+    if (packet.kind != kStep && packet.kind != kCopyPart && packet.connection != here.connection) return;
     if (packet.kind == kPing) return send(to, -1, {.kind = kPong, .connection = packet.connection});
-    if (packet.kind == kAssign) {
-      if (here.steps.begin(packet.epoch))
-        here.layers.emplace(packet.layers), here.next = packet.next, here.sent.clear();
-      if (here.steps.epoch() == packet.epoch)
-        send(to, -1, {.kind = kReady, .epoch = packet.epoch, .connection = packet.connection});
-      return;
+    if (packet.kind == kAssign) return assign(to, packet);
+    if (packet.kind == kCopyTo) return copy_out(to, packet);
+    if (packet.kind == kCopyPart) {
+      SimNode::Pieces::Piece* copy = here.pieces.find_copy(packet.epoch, packet.layers);
+      if (!copy || (copy->whole && copy->steps.done() >= packet.step)) return;
+      copy->layers = *packet.state;
+      copy->steps.set_done(packet.step);
+      copy->whole = true;
+      return send(to, -1, copied(packet.epoch, packet.layers, here.connection, true, packet.step));
     }
-    const auto what = here.steps.on_step(packet.epoch, packet.step);
-    if (what == StageSteps::Do::kIgnore) return;
-    if (what == StageSteps::Do::kRun) {
-      Packet on = packet;
-      if (!here.layers->run(on.rows, on.hidden)) trouble_ = fmt::format("stage {}: a position twice, or none", to);
-      on.kind = here.next < 0 ? kAnswer : kStep;
-      here.sent[packet.step] = on;
-      here.steps.ran(packet.step, {std::byte{1}});
+    Rows data{packet.rows, packet.hidden};
+    const auto did = here.pieces.step(packet.epoch, packet.step, data,
+                                      [](MadeUpLayers& layers, Rows& out) { return layers.run(out.rows, out.hidden); });
+    if (did == SimNode::Pieces::Did::kIgnore) return;
+    if (did == SimNode::Pieces::Did::kFail) trouble_ = fmt::format("stage {}: a position twice, or none", to);
+    Packet on = packet;
+    on.rows = data.rows, on.hidden = data.hidden;
+    on.kind = here.next < 0 ? kAnswer : kStep;
+    send(to, here.next, on);
+  }
+
+  static Packet copied(uint64_t epoch, LayerRange layers, uint64_t connection, bool whole, uint64_t done) {
+    return {.kind = Packet::Kind::kCopied,
+            .epoch = epoch,
+            .step = done,
+            .connection = connection,
+            .layers = layers,
+            .has_state = whole};
+  }
+
+  void assign(int to, const Packet& packet) {
+    SimNode& here = node(to);
+    Packet ready{.kind = Packet::Kind::kReady, .epoch = packet.epoch, .connection = packet.connection};
+    if (packet.as == Packet::Assigned::kCopy) {
+      (void)here.pieces.begin(packet.epoch);
+      if (here.pieces.epoch() != packet.epoch) return;
+      here.pieces.add_copy({packet.layers, MadeUpLayers(packet.layers), StageSteps<Rows>(kKept)});
+      return send(to, -1, copied(packet.epoch, packet.layers, packet.connection, false, 0));
     }
-    send(to, here.next, here.sent.at(packet.step));
+    if (packet.as == Packet::Assigned::kResume) {
+      const auto state = here.pieces.resume(packet.epoch, packet.layers);
+      if (!state) return;
+      ready.has_state = state->there, ready.step = state->done, ready.oldest = state->oldest;
+    } else {
+      if (!here.pieces.begin(packet.epoch)) return;
+      std::vector<SimNode::Pieces::Piece> made;
+      for (const PlannedStage& piece : first_.stages) {
+        const LayerRange range{std::max(piece.layers.first, packet.layers.first),
+                               std::min(piece.layers.end, packet.layers.end)};
+        if (range.first < range.end) made.push_back({range, MadeUpLayers(range), StageSteps<Rows>(kKept)});
+      }
+      here.pieces.set_pieces(std::move(made));
+    }
+    here.next = packet.next;
+    send(to, -1, ready);
+  }
+
+  // Every now and then, until the epoch ends.
+  void copy_out(int from, const Packet& packet) {
+    SimNode& here = node(from);
+    const SimNode::Pieces::Piece* piece = here.pieces.find_piece(packet.epoch, packet.layers);
+    if (!here.alive || !piece) return;
+    if (now_ >= here.frozen_until)
+      send(from, packet.next,
+           {.kind = Packet::Kind::kCopyPart,
+            .epoch = packet.epoch,
+            .step = piece->steps.done(),
+            .layers = packet.layers,
+            .state = piece->layers});
+    at(now_ + Time(30 + draw(60)), [this, from, packet] { copy_out(from, packet); });
   }
 
   void hear(int from, const Packet& packet) {
     using enum Packet::Kind;
     if (packet.kind == kAnswer) {
-      if (packet.epoch == owner_->epoch()) answers_[packet.step] = packet.hidden;
-      owner_->answered(packet.epoch, packet.step);
+      if (owner_->answered(packet.epoch, packet.step)) answers_[packet.step] = packet.hidden;
     } else if (packet.connection == connections_[from]) {
       owner_->heard(from);
-      if (packet.kind == kReady) owner_->ready(from, packet.epoch, now_);
+      if (packet.kind == kReady)
+        owner_->ready(from, packet.epoch, packet.has_state, packet.step, packet.oldest, now_);
+      else if (packet.kind == kCopied)
+        owner_->copied(from, packet.epoch, packet.layers, packet.has_state, packet.step, now_);
+      else if (packet.kind == kLeaving)
+        owner_->leaving(from, now_);
     }
     act();
   }
@@ -219,34 +300,59 @@ class Simulation {
   void act() {
     using enum ChainAction::Kind;
     for (auto actions = owner_->take_actions(); !actions.empty(); actions = owner_->take_actions())
-      for (const ChainAction& action : actions) {
-        const int who = action.node;
-        if (action.kind == kConnect) {
-          const bool reached = node(who).alive && !cut_.contains({-1, who}) && now_ >= node(who).frozen_until;
-          if (reached) node(who).connection = connections_[who] = ++n_connections_;
-          reached ? owner_->connected(who, now_) : owner_->lost(who, now_);
-        } else if (action.kind == kDisconnect) {
-          connections_[who] = 0;
-        } else if (action.kind == kAssign && owner_->stage_of(who)) {
-          send(-1, who,
-               {.kind = Packet::Kind::kAssign,
-                .epoch = owner_->epoch(),
-                .connection = connections_[who],
-                .layers = owner_->stage_of(who)->layers,
-                .next = owner_->next_node(who)});
-        } else if (action.kind == kPing) {
-          send(-1, who, {.kind = Packet::Kind::kPing, .connection = connections_[who]});
-        } else if (action.kind == kSend && posted_.contains(action.step)) {
-          send(-1, owner_->plan().stages.front().node, posted_.at(action.step));
-        } else if (action.kind == kDeliver) {
-          deliver(action.step);
-        } else if (action.kind == kStartOver) {
-          posted_.clear(), answers_.clear(), waiting_.clear();
-          for (int& length : lengths_) length = 0;
-          own_.reset();
-        }
-      }
+      for (const ChainAction& action : actions) do_action(action);
     if (owner_->running() && posted_.empty() && waiting_.empty() && !done()) begin_step();
+  }
+
+  void do_action(const ChainAction& action) {
+    using enum ChainAction::Kind;
+    const int who = action.node;
+    if (action.kind == kDisconnect) connections_[who] = 0;
+    if (action.kind == kDeliver) deliver(action.step);
+    if (action.kind == kClosePaths) answers_.clear();
+    if (action.kind == kStartOver) {
+      posted_.clear(), log_.clear(), waiting_.clear();
+      for (int& length : lengths_) length = 0;
+      own_.reset();
+    }
+    if (action.epoch != owner_->epoch()) return;
+    if (action.kind == kConnect) {
+      const bool reached = node(who).alive && !cut_.contains({-1, who}) && now_ >= node(who).frozen_until;
+      if (reached) {
+        node(who).connection = connections_[who] = ++n_connections_;
+        node(who).pieces = {};  // as a new session has none
+      }
+      reached ? owner_->connected(who, now_) : owner_->lost(who, now_);
+    } else if (action.kind == kAssign && owner_->stage_of(who)) {
+      send(-1, who,
+           assignment(who, owner_->stage_of(who)->layers,
+                      owner_->resuming() ? Packet::Assigned::kResume : Packet::Assigned::kFresh));
+    } else if (action.kind == kAssignCopy) {
+      send(-1, who, assignment(who, owner_->piece(action.piece), Packet::Assigned::kCopy));
+    } else if (action.kind == kCopyTo && owner_->holder(action.piece) >= 0) {
+      const int holder = owner_->holder(action.piece);
+      send(-1, holder,
+           {.kind = Packet::Kind::kCopyTo,
+            .epoch = owner_->epoch(),
+            .connection = connections_[holder],
+            .layers = owner_->piece(action.piece),
+            .next = who});
+    } else if (action.kind == kPing) {
+      send(-1, who, {.kind = Packet::Kind::kPing, .connection = connections_[who]});
+    } else if (action.kind == kSend && log_.contains(action.step)) {
+      Packet& packet = log_.at(action.step);
+      packet.epoch = owner_->epoch();
+      send(-1, owner_->plan().stages.front().node, packet);
+    }
+  }
+
+  Packet assignment(int who, LayerRange layers, Packet::Assigned as) {
+    return {.kind = Packet::Kind::kAssign,
+            .epoch = owner_->epoch(),
+            .connection = connections_[who],
+            .layers = layers,
+            .next = owner_->next_node(who),
+            .as = as};
   }
 
   // As an engine does: what is not run yet of each sequence, a chunk of a prompt or its newest token.
@@ -256,8 +362,7 @@ class Simulation {
       const int have = lengths_[static_cast<size_t>(s)], all = static_cast<int>(tokens_[static_cast<size_t>(s)].size());
       if (all < kPrompt + kTokens) rows.push_back({s, have, std::min(all - have, 25)});
     }
-    if (own_epoch_ != owner_->epoch() || !own_) own_.emplace(LayerRange{0, owner_->plan().own_end});
-    own_epoch_ = owner_->epoch();
+    if (!own_) own_.emplace(LayerRange{0, owner_->plan().own_end});
     for (const auto& part : in_parts(rows, 1 + static_cast<int>(owner_->plan().stages.size()), 16))
       waiting_.push_back(part);
     post_more();
@@ -277,7 +382,8 @@ class Simulation {
         continue;
       }
       packet.step = owner_->post(now_);
-      posted_[packet.step] = packet;
+      posted_[packet.step] = log_[packet.step] = packet;
+      while (log_.begin()->first < owner_->oldest()) log_.erase(log_.begin());
     }
     act_later();
   }
@@ -316,14 +422,15 @@ class Simulation {
   using Entry = std::pair<Time, uint64_t>;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
   std::map<uint64_t, std::function<void()>> events_;
-  uint64_t n_events_ = 0, n_connections_ = 0, own_epoch_ = 0;
+  uint64_t n_events_ = 0, n_connections_ = 0;
   std::vector<SimNode> nodes_;
   std::set<std::pair<int, int>> cut_;
   std::optional<ChainOwner> owner_;
   std::map<int, uint64_t> connections_;
   std::vector<int> lengths_;
   std::vector<std::vector<uint64_t>> tokens_;
-  std::map<uint64_t, Packet> posted_;
+  ChainPlan first_;
+  std::map<uint64_t, Packet> posted_, log_;
   std::map<uint64_t, Hidden> answers_;
   std::vector<std::vector<StepRows>> waiting_;
   std::optional<MadeUpLayers> own_;
@@ -331,13 +438,17 @@ class Simulation {
 };
 
 TEST(ChainSimulation, NoTokenIsLostDoubledOrChanged) {
-  uint64_t losses = 0;
+  uint64_t losses = 0, moves = 0, resumed = 0;
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     Simulation simulation(seed);
     EXPECT_EQ(simulation.run(), "") << "seed " << seed;
-    losses += simulation.losses();
+    losses += simulation.owner().losses();
+    moves += simulation.owner().moves();
+    resumed += simulation.owner().resumed();
   }
   EXPECT_GT(losses, 100u) << "little happened";
+  EXPECT_GT(moves, 10u) << "little happened";
+  EXPECT_GT(resumed, moves + 20) << "little happened";
 }
 
 }  // namespace
