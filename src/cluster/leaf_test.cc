@@ -87,9 +87,9 @@ TEST_F(Leaf, ASiteGoesOnAloneAndItsJobsArriveOnce) {
 }
 
 TEST_F(Leaf, WhatIsTheSitesStaysInIt) {
-  const auto box = connect(options("box")), hub = connect(hub_options("cellar"));
-  std::mutex mutex;
+  std::mutex mutex;  // outlives the connections, which call back
   std::vector<std::string> heard;
+  const auto box = connect(options("box")), hub = connect(hub_options("cellar"));
   for (const std::string subject : {"hearth.>", "up.>"})
     ASSERT_TRUE(hub->subscribe(subject, [&](std::string_view, std::string_view data) {
       const std::scoped_lock lock(mutex);

@@ -92,9 +92,8 @@ void Engine::compose_rows() {
       const bool prefill = waiting > 1 || active->usage.completion_tokens == 0;
       if (waiting > 0 && !prefill) ++generating;
       if (active->in_flight && !prefill) limits.prefill_max = limits.mixed_prefill;
-      runnables_.push_back({.waiting = active->in_flight ? 0 : waiting,
-                            .prefill = prefill,
-                            .precedence = precedence(*active)});
+      runnables_.push_back(
+          {.waiting = active->in_flight ? 0 : waiting, .prefill = prefill, .precedence = precedence(*active)});
     }
   }
   if (options_.chain) limits.generating_max = (generating + options_.chain->depth() - 1) / options_.chain->depth();
