@@ -1,6 +1,7 @@
 #include "cli/door_options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <boost/json/object.hpp>
 #include <boost/json/value_to.hpp>
 #include <random>
@@ -87,7 +88,9 @@ serve::DoorOptions::Power power_of(const power::Governor& governor) {
 void declare_door_options(CLI::App& app, DoorFlags& flags) {
   app.add_option("--door", flags.listen, "HOST:PORT where other servers of the site reach this one")
       ->allow_extra_args(false);
-  app.add_option("--peers", flags.peers, "HOST:PORT,... of the doors of others, which share the work")
+  app.add_option(
+         "--peers", flags.peers,
+         "HOST:PORT,... of the doors of others, which share the work (a site with a broker finds them by itself)")
       ->delimiter(',')
       ->allow_extra_args(false);
   app.add_flag("--insecure-doors", flags.insecure,
@@ -110,11 +113,17 @@ void declare_door_options(CLI::App& app, DoorFlags& flags) {
 }
 
 Result<void> open_doors(const DoorFlags& flags, const ModelCatalogOptions& catalog,
-                        const std::shared_ptr<power::Governor>& governor, serve::ServerOptions& server) {
+                        const std::shared_ptr<power::Governor>& governor,
+                        std::function<std::vector<std::string>()> found, serve::ServerOptions& server) {
   if (flags.listen.empty() && flags.peers.empty() && flags.cloud_url.empty()) return {};
   serve::DoorOptions doors;
   doors.name = machine_name();
-  doors.others = [peers = flags.peers] { return peers; };
+  doors.others = [peers = flags.peers, found = std::move(found)] {
+    std::vector<std::string> all = peers;
+    for (std::string& door : found())
+      if (std::ranges::find(all, door) == all.end()) all.push_back(std::move(door));
+    return all;
+  };
   doors.computing = computing(catalog);
   doors.slots = catalog.engine.parallel;
   doors.queue_max = catalog.engine.queue_max;

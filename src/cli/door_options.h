@@ -1,6 +1,7 @@
 // A server among those of a site: which others there are, how requests may travel, and the cloud, as the command line says it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,8 +31,10 @@ struct DoorFlags {
 };
 
 void declare_door_options(CLI::App& app, DoorFlags& flags);
-// Sets what the flags say: ServerOptions::doors, and the address for other doors. Nothing without flags. After secure().
+// Sets what the flags say: ServerOptions::doors, and the address for other doors. Nothing without flags. After secure(). `found`: doors
+// that the site's bus knows; those that the flags name come before.
 Result<void> open_doors(const DoorFlags& flags, const ModelCatalogOptions& catalog,
-                        const std::shared_ptr<power::Governor>& governor, serve::ServerOptions& server);
+                        const std::shared_ptr<power::Governor>& governor,
+                        std::function<std::vector<std::string>()> found, serve::ServerOptions& server);
 
 }  // namespace hearth::cli

@@ -3,6 +3,7 @@
 #include <boost/json/serialize.hpp>
 #include <cstdio>
 #include <memory>
+#include <mutex>
 
 #include "base/log.h"
 #include "cli/chain_options.h"
@@ -113,36 +114,71 @@ void reload(serve::Server& server, const SecurityOptions& security) {
   notify_service("READY=1");
 }
 
-// Says in the site that this machine answers requests; null where this machine has no site, or that no broker.
-std::unique_ptr<cluster::Presence> announce_in_site(serve::Server& server) {
-  auto tls = cluster::open_site(site_folder());
-  if (!tls) return nullptr;
-  const auto& listen = server.options().http.listen;
-  size_t door = 0;
-  while (door < listen.size() && !listen[door].address.unix_path.empty()) ++door;
-  if (door == listen.size()) return nullptr;
-  const auto port = server.ports()[door];
-  const auto place = std::make_shared<std::atomic<cluster::Presence*>>(nullptr);
-  auto presence = join_bus(*tls, [&server, place, address = listen[door].address, port,
-                                  about = describe_machine(fmt::format("serve-{}", port))] {
-    cluster::Member member = about();
-    member.door = reachable_address(address, port, place->load());
-    for (const LoadedState& loaded : server.catalog().loaded()) {
-      if (!loaded.model) continue;
-      member.models.push_back({.name = loaded.model->name, .digest = loaded.model->digest});
-      if (!loaded.model->engine) continue;
-      const EngineStats stats = loaded.model->engine->stats();
-      member.running += stats.running, member.queued += stats.waiting + stats.parked;
-    }
-    return member;
-  });
-  if (!presence) {
-    LOG(kWarning, "{}", presence.error().message);
-    return nullptr;
+// This server in its site: says that it is there, and knows the doors of others. Nothing where this machine has no site, or that no broker.
+class InSite {
+ public:
+  void enter(serve::Server& server) {
+    auto tls = cluster::open_site(site_folder());
+    if (!tls) return;
+    const auto clients = place_of(server, false), doors = place_of(server, true);
+    if (!clients && !doors) return;
+    const auto place = std::make_shared<std::atomic<cluster::Presence*>>(nullptr);
+    process_ = fmt::format("serve-{}", clients ? clients->second : doors->second);
+    auto presence = join_bus(*tls, [&server, place, clients, doors, about = describe_machine(process_)] {
+      cluster::Member member = about();
+      const auto reachable = [&](const auto& listens) {
+        return listens ? reachable_address(listens->first, listens->second, place->load()) : std::string();
+      };
+      member.door = reachable(clients), member.site_door = reachable(doors);
+      for (const LoadedState& loaded : server.catalog().loaded()) {
+        if (!loaded.model) continue;
+        member.models.push_back({.name = loaded.model->name, .digest = loaded.model->digest});
+        if (!loaded.model->engine) continue;
+        const EngineStats stats = loaded.model->engine->stats();
+        member.running += stats.running, member.queued += stats.waiting + stats.parked;
+      }
+      return member;
+    });
+    if (!presence) return LOG(kWarning, "{}", presence.error().message);
+    *place = presence->get();
+    const std::scoped_lock lock(mutex_);
+    presence_ = std::move(*presence);
   }
-  *place = presence->get();
-  return std::move(*presence);
-}
+  // Before the server ends, of which it says things.
+  void leave() {
+    const auto presence = [&] {
+      const std::scoped_lock lock(mutex_);
+      return std::move(presence_);
+    }();
+  }
+  // HOST:PORT of each, also of those that were not heard lately: doors look for themselves who answers. While the broker is away, as it was
+  // before. Any thread.
+  std::vector<std::string> doors() {
+    const std::scoped_lock lock(mutex_);
+    if (!presence_ || !presence_->connected()) return doors_;
+    doors_.clear();
+    for (const cluster::Members::Seen& seen : presence_->everybody())
+      if (const cluster::Member& member = seen.member;
+          !member.site_door.empty() && (member.name != presence_->name() || member.process != process_))
+        doors_.push_back(member.site_door);
+    return doors_;
+  }
+
+ private:
+  // Where it listens for clients, or for other servers.
+  static std::optional<std::pair<ListenAddress, uint16_t>> place_of(const serve::Server& server, bool door) {
+    const auto& listen = server.options().http.listen;
+    for (size_t i = 0; i < listen.size(); ++i)
+      if (listen[i].door == door && listen[i].address.unix_path.empty())
+        return std::pair(listen[i].address, server.ports()[i]);
+    return std::nullopt;
+  }
+
+  std::mutex mutex_;
+  std::unique_ptr<cluster::Presence> presence_;
+  std::vector<std::string> doors_;
+  std::string process_;  // set before anybody else has a presence to see
+};
 
 Result<void> run(ServeOptions& options) {
   ServiceSignals signals;  // before any thread
@@ -174,7 +210,8 @@ Result<void> run(ServeOptions& options) {
       TRY(start_governor(options.power, options.catalog.model.n_threads, may_switch_precision(options.catalog.model)));
   options.catalog.model.settle_cores = cores.settle(governor);
   options.catalog.engine.pacer = make_pacer(governor);
-  TRY(open_doors(options.doors, options.catalog, governor, options.server));
+  const auto in_site = std::make_shared<InSite>();
+  TRY(open_doors(options.doors, options.catalog, governor, [in_site] { return in_site->doors(); }, options.server));
   options.server.power_state = [governor] { return governor->state(); };
   options.server.smaller_model = options.power.fallback;
   options.server.wants_smaller_model = [governor] { return governor->wants_smaller_model(); };
@@ -188,7 +225,7 @@ Result<void> run(ServeOptions& options) {
   const std::unique_ptr<serve::Server> server =
       TRY(serve::Server::start(options.server, std::move(catalog), std::move(journal)));
   announce(*server, options.json);
-  const std::unique_ptr<cluster::Presence> presence = announce_in_site(*server);
+  in_site->enter(*server);
   notify_service("READY=1");
 
   const auto well = [&] { return server->responds(std::chrono::seconds(2)); };
@@ -199,6 +236,7 @@ Result<void> run(ServeOptions& options) {
     if (server->drain(std::chrono::milliseconds(100))) break;
     if (signals.next(std::chrono::milliseconds(1)) == ServiceSignals::Signal::kEnd) break;
   }
+  in_site->leave();
   return {};
 }
 

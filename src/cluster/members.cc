@@ -100,6 +100,7 @@ std::string to_json(const Member& m) {
                                       {"beat", m.beat},
                                       {"stages_at", m.stages_at},
                                       {"door", m.door},
+                                      {"site_door", m.site_door},
                                       {"memory_bytes", m.memory_bytes},
                                       {"cores", m.cores},
                                       {"bytes_per_second", m.bytes_per_second},
@@ -121,6 +122,7 @@ Result<Member> parse_member(std::string_view text) {
   fields.get("name", m.name), fields.get("process", m.process), fields.get("started", m.started),
       fields.get("beat", m.beat);
   fields.get("stages_at", m.stages_at), fields.get("door", m.door);
+  fields.get("site_door", m.site_door);
   fields.get("memory_bytes", m.memory_bytes), fields.get("cores", m.cores);
   fields.get("bytes_per_second", m.bytes_per_second);
   fields.get("battery", m.battery), fields.get("hot", m.hot);

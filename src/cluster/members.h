@@ -37,6 +37,7 @@ struct Member {
   uint64_t beat = 0;          // heartbeats since then
   std::string stages_at{};    // "HOST:PORT" where it runs layers for others; empty: it does not
   std::string door{};         // "HOST:PORT" where it answers people's requests; empty: it does not
+  std::string site_door{};    // the same for other servers of the site
   uint64_t memory_bytes = 0;  // free for models
   int cores = 0;
   double bytes_per_second = 0;  // of weights read for one token, measured; 0: not measured yet

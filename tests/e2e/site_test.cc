@@ -6,6 +6,7 @@
 
 #include "support/broker.h"
 #include "support/program.h"
+#include "support/raw_client.h"
 #include "support/real_model.h"
 #include "support/test_folder.h"
 
@@ -116,6 +117,26 @@ TEST_F(SiteTest, ABrokerThatIsKilledDisturbsNoAnswer) {
   EXPECT_EQ(answer.out, whole.out) << answer.err;
   EXPECT_FALSE(answer.err.contains("the chain goes on as")) << "no stage was given up: " << answer.err;
   EXPECT_TRUE(test::soon([&] { return there() == 2; })) << "everybody is there again";
+}
+
+TEST_F(SiteTest, ServersFindTheDoorsOfOthersAndKeepThemWithoutTheBroker) {
+  const auto one = join("one");  // so that this machine has a place in the site
+  const std::vector<std::string> serve{HEARTH_PROGRAM, "serve",       model_,      "--listen", "127.0.0.1:0",
+                                       "--door",       "127.0.0.1:0", "--context", "256"};
+  Program first(serve, at("owner")), second(serve, at("one"));
+  const auto doors = [](const Program& server) {
+    test::RawClient client(
+        static_cast<uint16_t>(std::stoi(between(server.err(), "Listening on http://127.0.0.1:", "\n"))));
+    client.send("GET /v1/doors HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    return client.read_until("");
+  };
+  for (Program* server : {&first, &second}) {
+    wait_until(*server, "Listening on");
+    EXPECT_TRUE(test::soon([&] { return doors(*server).contains("\"lives\":true"); })) << doors(*server);
+  }
+  broker_->kill();
+  second.signal(SIGKILL);
+  EXPECT_TRUE(test::soon([&] { return doors(first).contains("\"lives\":false"); })) << doors(first);
 }
 
 TEST_F(SiteTest, AnOldOwnerOfAChainIsRefusedByItsStages) {
