@@ -5,12 +5,15 @@
 // a position depends on all that it was given before, each position once and in order.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <functional>
+#include <iostream>
 #include <map>
 #include <optional>
 #include <queue>
 #include <random>
 #include <set>
+#include <string>
 
 #include "cluster/chain_owner.h"
 #include "cluster/stage_steps.h"
@@ -439,13 +442,17 @@ class Simulation {
 
 TEST(ChainSimulation, NoTokenIsLostDoubledOrChanged) {
   uint64_t losses = 0, moves = 0, resumed = 0;
-  for (uint64_t seed = 1; seed <= 200; ++seed) {
+  const char* given = std::getenv("HEARTH_SIM_SEEDS");  // ./dev campaign sim
+  const uint64_t seeds = given ? std::stoull(given) : 200;
+  for (uint64_t seed = 1; seed <= seeds; ++seed) {
     Simulation simulation(seed);
     EXPECT_EQ(simulation.run(), "") << "seed " << seed;
     losses += simulation.owner().losses();
     moves += simulation.owner().moves();
     resumed += simulation.owner().resumed();
   }
+  std::cout << seeds << " seeds: " << losses << " losses, " << moves << " planned moves, " << resumed
+            << " changes that lost no state\n";
   EXPECT_GT(losses, 100u) << "little happened";
   EXPECT_GT(moves, 10u) << "little happened";
   EXPECT_GT(resumed, moves + 20) << "little happened";
