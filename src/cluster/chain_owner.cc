@@ -1,6 +1,7 @@
 #include "cluster/chain_owner.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "base/check.h"
@@ -61,7 +62,8 @@ void ChainOwner::go_on_with(ChainPlan plan, Time now) {
   for (const PlannedStage& stage : before.stages)  // who has no stage any more is only a spare
     if (!stage_of(stage.node) && at(stage.node).connected) {
       act(Kind::kDisconnect, stage.node);
-      at(stage.node) = {.since = now, .leaving = at(stage.node).leaving, .pinged = {}};
+      at(stage.node) = {
+          .since = now, .leaving = at(stage.node).leaving, .second_chance = at(stage.node).second_chance, .pinged = {}};
     }
   if (!resumable_ || !has_run_ || plan_.own_end != before.own_end) return start_over(now);
   begin_epoch(true, now);
@@ -76,7 +78,7 @@ void ChainOwner::start_over(Time now) {
 void ChainOwner::connected(int node, Time now) {
   const bool wanted = at(node).connecting;
   if (at(node).lost || (!stage_of(node) && !wanted)) return act(Kind::kDisconnect, node);
-  at(node) = {.connected = true, .since = now, .pinged = now};
+  at(node) = {.connected = true, .since = now, .second_chance = at(node).second_chance, .pinged = now};
   if (stage_of(node)) return act(Kind::kAssign, node);
   begin_copies(now);
 }
@@ -86,7 +88,7 @@ void ChainOwner::ready(int node, uint64_t epoch, bool has_state, uint64_t done, 
   Node& is = at(node);
   is.ready = true;
   is.pinged = now;
-  is.has_state = has_state, is.done = done, is.oldest = oldest;
+  is.has_state = has_state, is.done = is.ran = done, is.oldest = oldest;
   run_if_all_ready(now);
 }
 
@@ -113,7 +115,7 @@ bool ChainOwner::repeat_steps(Time now) {
   if (first < oldest) return false;
   for (uint64_t step = flying_.empty() ? next_step_ : flying_.front().step; step > first; ++repeated_)
     flying_.push_front({.step = --step, .again = true});
-  for (Flying& each : flying_) each.answered = false, each.sent = now, each.wait = timing_.resend;
+  for (Flying& each : flying_) each.answered = false, each.sent = each.begun = now, each.wait = timing_.resend;
   ++resumed_;
   return true;
 }
@@ -121,7 +123,7 @@ bool ChainOwner::repeat_steps(Time now) {
 bool ChainOwner::usable(int node, Time now) const {
   const Node& is = nodes_[static_cast<size_t>(node)];
   if (is.connected) return !is.leaving;
-  return (!is.leaving && !is.lost) || now - is.since >= timing_.second_chance;
+  return (!is.leaving && !is.lost) || now - is.since >= timing_.second_chance + is.second_chance;
 }
 
 // Home, if it is elsewhere; else to who would take it over. -1: nobody.
@@ -197,7 +199,7 @@ void ChainOwner::lost(int node, Time now) {
   Node& gone = at(node);
   if (gone.lost) return;
   if (gone.connected) act(Kind::kDisconnect, node);
-  gone = {.since = now, .lost = true, .leaving = gone.leaving, .pinged = {}};
+  gone = {.since = now, .lost = true, .leaving = gone.leaving, .second_chance = gone.second_chance, .pinged = {}};
   std::erase_if(copies_, [&](const Copy& copy) { return copy.to == node; });
   if (phase_ == Phase::kIdle || !stage_of(node)) return;
   std::vector<bool> alive;
@@ -213,23 +215,65 @@ void ChainOwner::lost_next(int node, Time now) {
   if (next >= 0) lost(next, now);
 }
 
-uint64_t ChainOwner::post(Time now) {
+uint64_t ChainOwner::post(int rows, Time now) {
   CHECK(running() && flying_.size() < kWindow);
   const uint64_t step = next_step_++;
-  flying_.push_back({.step = step, .answered = false, .sent = now, .wait = timing_.resend});
+  flying_.push_back({.step = step, .sent = now, .wait = timing_.resend, .rows = rows, .begun = now});
   act(Kind::kSend, -1, step);
   return step;
 }
 
-bool ChainOwner::answered(uint64_t epoch, uint64_t step) {
+void ChainOwner::ran(int node, uint64_t epoch, uint64_t step) {
+  if (epoch == epoch_) at(node).ran = step;
+}
+
+bool ChainOwner::answered(uint64_t epoch, uint64_t step, Time now) {
   if (epoch != epoch_ || !running()) return false;
   const auto found = std::ranges::find(flying_, step, &Flying::step);
   if (found == flying_.end() || found->answered) return false;  // it came twice
   found->answered = true;
   const bool wanted = !found->again;
-  for (; !flying_.empty() && flying_.front().answered; flying_.pop_front())
-    if (!flying_.front().again) act(Kind::kDeliver, -1, flying_.front().step);
+  for (; !flying_.empty() && flying_.front().answered; flying_.pop_front()) {
+    const Flying& done = flying_.front();
+    if (done.rows > 0) {
+      Time& took = took_[std::bit_width(static_cast<unsigned>(done.rows))];
+      took = std::max(took * 7 / 8, now - std::max(done.begun, answered_at_));
+    }
+    answered_at_ = now;
+    if (!done.again) act(Kind::kDeliver, -1, done.step);
+  }
   return wanted;
+}
+
+// What a step of so many rows takes at most, by what steps took; a long time if none was seen. Rows take no longer than each alone, and
+// no less time than fewer of them.
+Time ChainOwner::usual(int rows) const {
+  const auto wanted = static_cast<size_t>(std::bit_width(static_cast<unsigned>(rows)));
+  for (size_t i = wanted; i < took_.size(); ++i)
+    if (took_[i] > Time(0)) return took_[i];
+  for (size_t i = wanted; i-- > 0;)
+    if (took_[i] > Time(0)) return took_[i] * (1 << (wanted - i));
+  return timing_.loading;
+}
+
+// The first stage that has not done the oldest step, where its layers have a copy on another machine.
+void ChainOwner::give_up_slow(Time now) {
+  if (flying_.empty() || flying_.front().rows == 0) return;
+  const Flying& oldest = flying_.front();
+  if (now - std::max(oldest.begun, answered_at_) < std::max(timing_.slow, 4 * usual(oldest.rows))) return;
+  const auto behind =
+      std::ranges::find_if(plan_.stages, [&](const PlannedStage& stage) { return at(stage.node).ran < oldest.step; });
+  if (behind == plan_.stages.end()) return;
+  const std::vector<int> has = holders(first_plan_, plan_);
+  for (size_t piece = 0; piece < has.size(); ++piece)
+    if (has[piece] == behind->node && std::ranges::none_of(copies_, [&](const Copy& copy) {
+          return std::cmp_equal(copy.piece, piece) && copy.whole && copy.done + 1 >= this->oldest();
+        }))
+      return;
+  const int node = behind->node;
+  const Time longer = std::max(2 * at(node).second_chance, timing_.second_chance);
+  lost(node, now);
+  at(node).second_chance = longer;
 }
 
 void ChainOwner::tick(Time now) {
@@ -257,6 +301,7 @@ void ChainOwner::tick(Time now) {
     each.wait *= 2;
     act(Kind::kSend, -1, each.step);
   }
+  give_up_slow(now);
 }
 
 std::vector<ChainAction> ChainOwner::take_actions() { return std::exchange(actions_, {}); }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -25,11 +26,16 @@ using Time = std::chrono::milliseconds;  // on any clock that only goes forward
 
 struct ChainTiming {
   Time heartbeat{150};
-  Time silence{1000};          // a stage that does not answer a ping for so long is lost
-  Time loading{300'000};       // a stage may take so long to have its layers
-  Time resend{4000};           // a step without answer is sent again, each time after twice as long
-  Time second_chance{10'000};  // who was lost may be tried again after that
-  uint64_t behind{24};         // a stage moves when its copy is no more steps behind
+  // A stage that does not answer a ping for so long is lost: longer than TCP takes to get a frame through that is lost three times.
+  Time silence{1500};
+  Time loading{300'000};  // a stage may take so long to have its layers
+  Time resend{4000};      // a step without answer is sent again, each time after twice as long
+  Time second_chance{
+      10'000};  // who was lost may be tried again after that; who was slow, after twice as long each time
+  // A stage that has not done a step after so long is slow, if such steps took less than a quarter of it till now; then its layers go to
+  // who has a copy of their state.
+  Time slow{1500};
+  uint64_t behind{24};  // a stage moves when its copy is no more steps behind
 };
 
 struct ChainAction {
@@ -71,10 +77,11 @@ class ChainOwner {
   void lost(int node, Time now);
   void lost_next(int node, Time now);  // the stage after this node's is out of its reach
   // Whether the answer is wanted, and is to be kept until it is delivered.
-  bool answered(uint64_t epoch, uint64_t step);
+  bool answered(uint64_t epoch, uint64_t step, Time now);
+  void ran(int node, uint64_t epoch, uint64_t step);  // this is the last that its stage did
   void tick(Time now);
-  // A further step; running() and in_flight() below kWindow.
-  uint64_t post(Time now);
+  // A further step, of so many rows; running() and in_flight() below kWindow.
+  uint64_t post(int rows, Time now);
 
   // What is to be done now, in order.
   std::vector<ChainAction> take_actions();
@@ -105,6 +112,8 @@ class ChainOwner {
     bool connecting = false;  // for a copy
     Time since{};             // assigned, or lost
     bool lost = false, leaving = false;
+    Time second_chance{0};   // so much longer than others
+    uint64_t ran = 0;        // the last step that it did, as far as it said
     bool has_state = false;  // as it said when it got ready
     uint64_t done = 0, oldest = 0;
     bool asked = false;  // a ping is unanswered
@@ -114,6 +123,8 @@ class ChainOwner {
     uint64_t step = 0;
     bool answered = false;
     Time sent{}, wait{};
+    int rows = 0;        // 0: not known any more
+    Time begun{};        // sent first
     bool again = false;  // it was delivered in an earlier epoch
   };
   struct Copy {
@@ -131,6 +142,8 @@ class ChainOwner {
   void run_if_all_ready(Time now);
   bool repeat_steps(Time now);
   void begin_copies(Time now);
+  void give_up_slow(Time now);
+  [[nodiscard]] Time usual(int rows) const;
   void move(Time now);
   [[nodiscard]] bool usable(int node, Time now) const;
   [[nodiscard]] int copy_goes_to(int piece, Time now) const;
@@ -149,6 +162,8 @@ class ChainOwner {
   Time looked_{};  // for who should have copies
   uint64_t epoch_ = 0, next_step_ = 1, losses_ = 0, moves_ = 0, resumed_ = 0, repeated_ = 0;
   std::deque<Flying> flying_;
+  std::array<Time, 32> took_{};  // steps at most, lately; by the bits of their number of rows
+  Time answered_at_{};
   std::vector<ChainAction> actions_;
 };
 

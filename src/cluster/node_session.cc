@@ -222,6 +222,7 @@ void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
   }
   node_.n_steps_ += repeated ? 0 : 1;
   LOG(kDebug, "epoch {} step {}", epoch, number);
+  done_ = number;
   bool last;
   {
     const std::scoped_lock state(mutex_);

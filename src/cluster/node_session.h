@@ -34,6 +34,8 @@ class NodeSession {
   bool take_copy(uint64_t epoch, uint64_t done, const CopyPart& part);
   // From now on answers go here, if this is the last stage.
   void answer_on(std::shared_ptr<PeerLink> link);
+  // The last step that ran here.
+  [[nodiscard]] uint64_t done() const { return done_; }
   // For people; without layers while there are none.
   [[nodiscard]] MemberStage stage() const;
   // Its connections are closed and nothing is waited for any more. From any thread.
@@ -67,6 +69,8 @@ class NodeSession {
 
   std::mutex steps_mutex_;  // held while a step is run and sent on
   Pieces pieces_;
+
+  std::atomic<uint64_t> done_{0};
 
   mutable std::mutex mutex_;  // of what follows; never held while something is waited for but `changed_`
   std::condition_variable changed_;

@@ -168,7 +168,9 @@ Result<void> RemoteChain::send_first(Part& part) {
     parts_.pop_front();
     return {};
   }
-  part.step = owner_.post(now());
+  int n_rows = 0;
+  for (const StepRows& rows : part.rows) n_rows += rows.count;
+  part.step = owner_.post(n_rows, now());
   {
     const std::scoped_lock lock(stats_mutex_);
     ++stats_.steps;
@@ -205,7 +207,9 @@ void RemoteChain::pump(Time patience) {
   }
   const uint64_t losses = owner_.losses();
   owner_.tick(now());
-  if (owner_.losses() != losses) LOG(kWarning, "a machine says nothing for {} ms", options_.timing.silence.count());
+  if (owner_.losses() != losses)
+    LOG(kWarning, "a machine says nothing for {} ms, or has not done a step that others do sooner",
+        options_.timing.silence.count());
   do_actions();
 }
 
@@ -234,7 +238,7 @@ void RemoteChain::take(int node, Frame frame) {
     LOG(kWarning, "{} wants to leave", options_.nodes[static_cast<size_t>(node)].text);
     owner_.leaving(node, now());
   } else if (auto* answer = std::get_if<StepAnswer>(&frame.message)) {
-    if (owner_.answered(frame.epoch, frame.step)) answers_.emplace_back(frame.step, std::move(answer->hidden));
+    if (owner_.answered(frame.epoch, frame.step, now())) answers_.emplace_back(frame.step, std::move(answer->hidden));
   } else if (const auto* failure = std::get_if<Failure>(&frame.message)) {
     if (frame.epoch != owner_.epoch()) return;
     LOG(kWarning, "{}: {}", options_.nodes[static_cast<size_t>(node)].text, failure->message);
@@ -247,6 +251,7 @@ void RemoteChain::take(int node, Frame frame) {
   } else if (const auto* fetch = std::get_if<Fetch>(&frame.message)) {
     send_piece(node, *fetch);
   } else if (std::holds_alternative<Pong>(frame.message)) {
+    owner_.ran(node, frame.epoch, frame.step);
     const std::scoped_lock lock(stats_mutex_);
     stats_.machines[static_cast<size_t>(node)].round_trip_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - nodes_[static_cast<size_t>(node)].pinged)

@@ -87,7 +87,7 @@ struct StepAnswer {
 struct Ping {
   bool operator==(const Ping&) const = default;
 };
-struct Pong {
+struct Pong {  // its frame's step is the last that the stage ran
   bool operator==(const Pong&) const = default;
 };
 struct Failure {
