@@ -81,12 +81,17 @@ void declare_chain_options(CLI::App& app, ModelOptions& options) {
       ->allow_extra_args(false);
   app.add_option("--own-layers", options.own_layers, "With --stages: this machine runs the first N layers itself")
       ->check(CLI::Range(0, static_cast<int>(limits::kLayers)));
+  app.add_option("--row-bits", options.row_bits,
+                 "With --stages: bits of each number between machines; 16 and 8 are for slow links, and give another "
+                 "answer than one machine")
+      ->capture_default_str()
+      ->check(CLI::IsMember({32, 16, 8}));
 }
 
 Result<void> check_chain(const ModelOptions& options) {
   if (!has_chain(options)) {
-    if (options.spares.empty() && options.own_layers == 0 && options.chain.empty()) return {};
-    return fail(Code::kInvalidArgument, "--spare, --own-layers and --chain go with --stages");
+    if (options.spares.empty() && options.own_layers == 0 && options.chain.empty() && options.row_bits == 32) return {};
+    return fail(Code::kInvalidArgument, "--spare, --own-layers, --row-bits and --chain go with --stages");
   }
   if (auto_stages(options) && (options.own_layers > 0 || !options.spares.empty()))
     return fail(Code::kInvalidArgument, "--stages auto chooses the owner's layers and spare machines itself");
@@ -112,6 +117,9 @@ Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Mod
   const DecoderConfig config = TRY(family->configure(ModelKeys(*model.checkpoint)));
   cluster::RemoteChainOptions chain;
   chain.tls = TRY(cluster::open_site(site_folder()));
+  chain.rows = options.row_bits == 32   ? cluster::RowFormat::kF32
+               : options.row_bits == 16 ? cluster::RowFormat::kI16
+                                        : cluster::RowFormat::kI8;
   // Kept as long as the chain: lists of revoked certificates come over it, and the lease goes on.
   struct Kept {
     std::unique_ptr<cluster::Presence> presence;

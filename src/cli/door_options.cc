@@ -57,9 +57,9 @@ Result<std::shared_ptr<serve::Cloud>> open_cloud(const DoorFlags& flags) {
 // Equal for servers whose tokens are equal.
 std::string computing(const ModelCatalogOptions& catalog) {
   const ModelOptions& model = catalog.model;
-  std::string text =
-      fmt::format("{} kv {} precision {} context {} exit {} experts {} ", HEARTH_VERSION, name(catalog.engine.kv_type),
-                  model.precision, model.context, model.exit_kld, model.experts);
+  std::string text = fmt::format("{} kv {} precision {} context {} exit {} experts {} rows {} ", HEARTH_VERSION,
+                                 name(catalog.engine.kv_type), model.precision, model.context, model.exit_kld,
+                                 model.experts, model.row_bits);
   if (may_switch_precision(model)) text += std::to_string(std::random_device()());  // like nobody else
   return text;
 }

@@ -33,6 +33,7 @@ struct ModelOptions {
   std::vector<std::string> stages{}, spares{};  // chain_options.h
   std::string chain{};
   int own_layers = 0;
+  int row_bits = 32;           // between stages
   std::string exits;           // the file of exit heads; empty: beside the pack in the cache
   double exit_kld = 0;         // 0: no token leaves early
   SettleCores settle_cores{};  // of models that a catalog loads; may be empty

@@ -69,7 +69,8 @@ TEST(Members, TheListHasAnEnd) {
 
 TEST(Members, WhatAMachineSaysIsChecked) {
   Member all = machine("box", 1'700'000'000'000, 7);
-  all.stages_at = "10.0.0.1:7950", all.door = "10.0.0.1:8080", all.site_door = "10.0.0.1:7951", all.memory_bytes = 1ull << 40, all.cores = 4;
+  all.stages_at = "10.0.0.1:7950", all.door = "10.0.0.1:8080", all.site_door = "10.0.0.1:7951",
+  all.memory_bytes = 1ull << 40, all.cores = 4;
   all.bytes_per_second = 5.5e9, all.battery = true, all.running = 3, all.queued = 2, all.revoked = 4;
   all.models = {{.name = "qwen", .digest = std::string(64, 'a')}};
   all.stages = {{.owner = "gateway", .model = "abc", .first = 3, .end = 9, .epoch = (7ull << 32) + 1, .steps = 11}};

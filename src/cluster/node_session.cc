@@ -65,6 +65,7 @@ void NodeSession::assign(uint64_t epoch, Assign assignment) {
       for (const auto& [piece, link] : copy_links_) link->close();
       next_link_ = answers_ = nullptr;
       next_ = assignment.next;
+      rows_as_ = assignment.rows;
       pieces_of_pack_.clear();
     }
     assigned_ = epoch;
@@ -224,13 +225,15 @@ void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
   LOG(kDebug, "epoch {} step {}", epoch, number);
   done_ = number;
   bool last;
+  RowFormat format;
   {
     const std::scoped_lock state(mutex_);
     last = next_.empty();
+    format = rows_as_;
     ++told_.steps;
   }
-  send_on(epoch, last ? to_bytes({epoch, number, StepAnswer{std::move(step.hidden)}})
-                      : step_bytes(epoch, number, step.ops, step.rows, step.hidden));
+  send_on(epoch, last ? to_bytes({epoch, number, StepAnswer{std::move(step.hidden), format}})
+                      : step_bytes(epoch, number, step.ops, step.rows, step.hidden, format));
 }
 
 // With the lock on steps held.

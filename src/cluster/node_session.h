@@ -77,6 +77,7 @@ class NodeSession {
   bool over_ = false;
   uint64_t assigned_ = 0;  // the epoch of the newest assignment, which may still be loading
   std::string next_;
+  RowFormat rows_as_ = RowFormat::kF32;  // that are sent on
   std::shared_ptr<PeerLink> next_link_, answers_;
   std::deque<PackPiece> pieces_of_pack_;
   std::map<int, std::shared_ptr<PeerLink>> copy_links_;  // by a piece's first layer

@@ -397,7 +397,8 @@ void RemoteChain::assign(int node, Assign::Kind kind, LayerRange layers) {
                 .positions_max = static_cast<uint32_t>(shape_.sequences.positions_max),
                 .sequences_max = static_cast<uint32_t>(shape_.sequences.sequences_max),
                 .next = next < 0 ? "" : options_.nodes[static_cast<size_t>(next)].text,
-                .cuts = std::move(cuts)};
+                .cuts = std::move(cuts),
+                .rows = options_.rows};
   // A copy is of layers that others do not fetch now.
   if (kind == Assign::Kind::kFresh) {
     for (const PlannedStage& each : owner_.plan().stages) {
@@ -425,7 +426,7 @@ void RemoteChain::send(uint64_t step) {
   const auto part = std::ranges::find(sent_, step, &Sent::step);
   if (part == sent_.end() || !steps_.link) return;
   const int first = owner_.plan().stages.front().node;
-  const auto bytes = step_bytes(owner_.epoch(), step, part->ops, part->rows, part->hidden);
+  const auto bytes = step_bytes(owner_.epoch(), step, part->ops, part->rows, part->hidden, options_.rows);
   if (auto sent = steps_.link->send(bytes); !sent) return lose(first, sent.error().message);
   count(first, &ChainStats::Machine::bytes_sent, &ChainStats::Machine::frames_sent, bytes.size());
 }

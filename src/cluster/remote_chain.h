@@ -26,6 +26,7 @@ struct RemoteChainOptions {
   // Of a chain that has one owner at a time in the site, and that owner's term; empty: it is this process's alone.
   std::string name{};
   uint32_t term = 0;
+  RowFormat rows = RowFormat::kF32;
   std::shared_ptr<const void> kept{};  // what has to live as long as the chain
 };
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/check.h"
 #include "base/checked.h"
@@ -23,6 +25,8 @@ constexpr auto kCrcTables = [] {
     for (size_t i = 0; i < 256; ++i) tables[t][i] = (tables[t - 1][i] >> 8) ^ tables[0][tables[t - 1][i] & 0xff];
   return tables;
 }();
+
+constexpr size_t kBlock = 64;  // values of a row with one scale
 
 // The kinds are the places in Message.
 constexpr uint8_t kKinds = std::variant_size_v<Message>;
@@ -48,9 +52,13 @@ class Writer {
     put(static_cast<uint32_t>(text.size()));
     append(std::as_bytes(std::span(text)));
   }
-  void floats(std::span<const float> values) {
+  void floats(std::span<const float> values, RowFormat format) {
+    put(static_cast<uint8_t>(format));
     put(static_cast<uint32_t>(values.size()));
-    append(std::as_bytes(values));
+    if (format == RowFormat::kF32) return append(std::as_bytes(values));
+    for (; !values.empty(); values = values.subspan(std::min(values.size(), kBlock)))
+      format == RowFormat::kI16 ? block<int16_t>(values.first(std::min(values.size(), kBlock)))
+                                : block<int8_t>(values.first(std::min(values.size(), kBlock)));
   }
   std::vector<std::byte> finish(size_t kind, uint64_t epoch, uint64_t step) {
     const size_t payload = out_.size() - kFrameHeaderBytes;
@@ -68,6 +76,16 @@ class Writer {
   }
 
  private:
+  template <typename Int>
+  void block(std::span<const float> values) {
+    float most = 0;
+    for (const float value : values) most = std::max(most, std::abs(value));
+    const float scale = most / static_cast<float>(std::numeric_limits<Int>::max());
+    put(std::bit_cast<uint32_t>(scale));
+    for (const float value : values)
+      put(static_cast<Int>(scale > 0 && std::isfinite(scale) ? std::lrintf(value / scale) : 0));
+  }
+
   std::vector<std::byte> out_;
 };
 
@@ -120,14 +138,31 @@ class Reader {
     if (n > rest_.size() / bytes) ok_ = false;
     return ok_ ? n : 0;
   }
-  std::vector<float> floats() {
-    std::vector<float> values(count(sizeof(float)));
-    const auto bytes = take(values.size() * sizeof(float));
-    if (ok_ && !values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+  std::vector<float> floats(RowFormat& format) {
+    format = static_cast<RowFormat>(at_most<uint8_t>(static_cast<uint64_t>(RowFormat::kI8)));
+    std::vector<float> values(count(format == RowFormat::kF32 ? 4 : format == RowFormat::kI16 ? 2 : 1));
+    if (format == RowFormat::kF32) {
+      const auto bytes = take(values.size() * sizeof(float));
+      if (ok_ && !values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+      return values;
+    }
+    for (std::span<float> rest = values; !rest.empty() && ok_; rest = rest.subspan(std::min(rest.size(), kBlock)))
+      format == RowFormat::kI16 ? block<int16_t>(rest.first(std::min(rest.size(), kBlock)))
+                                : block<int8_t>(rest.first(std::min(rest.size(), kBlock)));
     return values;
   }
 
  private:
+  template <typename Int>
+  void block(std::span<float> values) {
+    const auto scale = std::bit_cast<float>(get<uint32_t>());
+    std::array<Int, kBlock> ints{};
+    const auto bytes = take(values.size() * sizeof(Int));
+    if (!ok_) return;
+    std::memcpy(ints.data(), bytes.data(), bytes.size());
+    for (size_t i = 0; i < values.size(); ++i) values[i] = scale * static_cast<float>(ints[i]);
+  }
+
   std::span<const std::byte> rest_;
   bool ok_ = true;
 };
@@ -164,6 +199,7 @@ void write(Writer& out, const Assign& m) {
   out.put(m.self);
   out.put(static_cast<uint32_t>(m.cuts.size()));
   for (const uint32_t cut : m.cuts) out.put(cut);
+  out.put(static_cast<uint8_t>(m.rows));
 }
 void read(Reader& in, Assign& m) {
   m.kind = static_cast<Assign::Kind>(in.at_most<uint8_t>(static_cast<uint64_t>(Assign::Kind::kCopy)));
@@ -194,6 +230,7 @@ void read(Reader& in, Assign& m) {
     if (cut <= last || std::cmp_greater_equal(cut, m.layers.end)) in.refuse();
     last = cut;
   }
+  m.rows = static_cast<RowFormat>(in.at_most<uint8_t>(static_cast<uint64_t>(RowFormat::kI8)));
 }
 
 void write(Writer& out, const Ready& m) {
@@ -256,13 +293,13 @@ void read(Reader& in, Copied& m) {
   m.done = in.get<uint64_t>();
 }
 
-void write(Writer& out, std::span<const SequenceOp> ops, std::span<const StepRows> rows,
-           std::span<const float> hidden) {
+void write(Writer& out, std::span<const SequenceOp> ops, std::span<const StepRows> rows, std::span<const float> hidden,
+           RowFormat format) {
   out.put(static_cast<uint32_t>(ops.size()));
   for (const SequenceOp& op : ops) out.put(static_cast<uint8_t>(op.kind)), out.put(op.sequence), out.put(op.value);
   out.put(static_cast<uint32_t>(rows.size()));
   for (const StepRows& part : rows) out.put(part.sequence), out.put(part.position), out.put(part.count);
-  out.floats(hidden);
+  out.floats(hidden, format);
 }
 void read(Reader& in, Step& m) {
   m.ops.resize(in.count(9));
@@ -280,12 +317,12 @@ void read(Reader& in, Step& m) {
     if (part.count == 0) in.refuse();
     n += static_cast<uint64_t>(part.count);
   }
-  m.hidden = in.floats();
+  m.hidden = in.floats(m.format);
   if (n > limits::kFrameRows || (n == 0) != m.hidden.empty() || (n > 0 && m.hidden.size() % n != 0)) in.refuse();
 }
 
-void write(Writer& out, const StepAnswer& m) { out.floats(m.hidden); }
-void read(Reader& in, StepAnswer& m) { m.hidden = in.floats(); }
+void write(Writer& out, const StepAnswer& m) { out.floats(m.hidden, m.format); }
+void read(Reader& in, StepAnswer& m) { m.hidden = in.floats(m.format); }
 
 void write(Writer& out, const Failure& m) {
   out.put(static_cast<uint8_t>(m.of_next));
@@ -336,7 +373,7 @@ void read(Reader& in, Enrolled& m) {
   m.revoked_pem = in.long_text();
 }
 
-void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden); }
+void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden, m.format); }
 // Kinds without fields.
 void write(Writer&, const Leaving&) {}
 void write(Writer&, const Ping&) {}
@@ -384,9 +421,9 @@ std::vector<std::byte> to_bytes(const Frame& frame) {
 }
 
 std::vector<std::byte> step_bytes(uint64_t epoch, uint64_t step, std::span<const SequenceOp> ops,
-                                  std::span<const StepRows> rows, std::span<const float> hidden) {
+                                  std::span<const StepRows> rows, std::span<const float> hidden, RowFormat format) {
   Writer out(16 + 9 * ops.size() + 12 * rows.size() + hidden.size_bytes());
-  write(out, ops, rows, hidden);
+  write(out, ops, rows, hidden, format);
   return out.finish(Message(Step{}).index(), epoch, step);
 }
 

@@ -40,6 +40,9 @@ struct Hello {
   SessionId session{};
   bool operator==(const Hello&) const = default;
 };
+// How rows travel: as they are, or as integers with a scale for each 64 values, for links that are slow. Then where a model is divided
+// is part of what it computes.
+enum class RowFormat : uint8_t { kF32, kI16, kI8 };
 // A machine that needs these layers of a pack, too.
 struct PartPeer {
   std::string address;  // "HOST:PORT"
@@ -59,11 +62,12 @@ struct Assign {
   uint32_t context = 0, rows_max = 0;
   KvType kv_type = KvType::kF16;
   uint32_t positions_max = 0, sequences_max = 0;
-  std::string next;               // "HOST:PORT" of the stage after this one; empty: results go to the owner
-  bool keep = false;              // all of the pack is to be fetched, and no stage made
-  std::vector<PartPeer> peers{};  // that fetch, this one among them
-  uint32_t self = 0;              // which of them this one is
-  std::vector<uint32_t> cuts{};   // where the layers are divided into pieces, in order
+  std::string next;                  // "HOST:PORT" of the stage after this one; empty: results go to the owner
+  bool keep = false;                 // all of the pack is to be fetched, and no stage made
+  std::vector<PartPeer> peers{};     // that fetch, this one among them
+  uint32_t self = 0;                 // which of them this one is
+  std::vector<uint32_t> cuts{};      // where the layers are divided into pieces, in order
+  RowFormat rows = RowFormat::kF32;  // that it sends on
 };
 struct Ready {
   bool has_state = true;          // of kResume: false if not of all its layers
@@ -80,9 +84,11 @@ struct Step {
   std::vector<SequenceOp> ops;
   std::vector<StepRows> rows;
   std::vector<float> hidden;
+  RowFormat format = RowFormat::kF32;
 };
 struct StepAnswer {
   std::vector<float> hidden;
+  RowFormat format = RowFormat::kF32;
 };
 struct Ping {
   bool operator==(const Ping&) const = default;
@@ -159,7 +165,8 @@ struct Frame {
 std::vector<std::byte> to_bytes(const Frame& frame);
 // A step or an answer without a copy of its rows in a Frame.
 std::vector<std::byte> step_bytes(uint64_t epoch, uint64_t step, std::span<const SequenceOp> ops,
-                                  std::span<const StepRows> rows, std::span<const float> hidden);
+                                  std::span<const StepRows> rows, std::span<const float> hidden,
+                                  RowFormat format = RowFormat::kF32);
 
 // Frames out of a stream of bytes.
 class FrameReader {

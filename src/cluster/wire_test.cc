@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/limits.h"
 
@@ -39,6 +41,36 @@ TEST(Wire, ChecksumIsCastagnolis) {
   EXPECT_EQ(crc32c({}), 0u);
 }
 
+TEST(Wire, RowsInFewerBitsAreNearAndFewerBytes) {
+  StepAnswer sent;
+  for (int i = 0; i < 1000; ++i)
+    sent.hidden.push_back(std::sin(static_cast<float>(i)) * (i % 300 == 7 ? 90'000.0f : 3.0f));
+  sent.hidden[64] = std::numeric_limits<float>::quiet_NaN();
+  const auto arrives = [&](RowFormat format, size_t& bytes) {
+    sent.format = format;
+    const auto frame = to_bytes({1, 1, sent});
+    bytes = frame.size();
+    FrameReader reader;
+    std::ranges::copy(frame, reader.room().begin());
+    reader.put(frame.size());
+    return std::get<StepAnswer>(reader.next().value().value().message).hidden;
+  };
+  size_t f32 = 0, i16 = 0, i8 = 0;
+  const auto exact = arrives(RowFormat::kF32, f32), near = arrives(RowFormat::kI16, i16),
+             rough = arrives(RowFormat::kI8, i8);
+  EXPECT_LT(i16 * 100, f32 * 55);
+  EXPECT_LT(i8 * 100, f32 * 30);
+  ASSERT_EQ(near.size(), exact.size());
+  for (size_t i = 0; i < exact.size(); ++i) {
+    if (std::isnan(exact[i])) continue;
+    float most = 0;
+    for (size_t j = i / 64 * 64; j < std::min(exact.size(), i / 64 * 64 + 64); ++j)
+      most = std::max(most, std::isnan(exact[j]) ? 0 : std::abs(exact[j]));
+    EXPECT_NEAR(near[i], exact[i], most / 65'000);
+    EXPECT_NEAR(rough[i], exact[i], most / 253);
+  }
+}
+
 TEST(Wire, EveryKindArrivesAsItWasSent) {
   std::vector<Frame> sent;
   SessionId session{};
@@ -57,7 +89,8 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
                          .keep = true,
                          .peers = {{"10.0.0.2:7950", {0, 4}}, {"10.0.0.3:7950", {4, 9}}},
                          .self = 1,
-                         .cuts = {5, 8}}});
+                         .cuts = {5, 8},
+                         .rows = RowFormat::kI8}});
   sent.push_back({7, 0, Ready{true, 40, 25}});
   sent.push_back({7, 12, some_step()});
   sent.push_back({7, 12, StepAnswer{{3.0f, 4.0f}}});

@@ -91,6 +91,12 @@ TEST_F(ClusterTest, MachinesThatJoinedAnswerAsOne) {
   const auto uneven =
       test::run_program(question({"--stages", two.address + "=11-30", "--speculate", "3"}), at("owner"));
   EXPECT_EQ(uneven.out, whole) << uneven.err << "the first layers by the owner, with guessed tokens";
+  const std::vector<std::string> rounded{"--stages", one.address + "," + two.address, "--row-bits", "8"};
+  const auto first = test::run_program(question(rounded), at("owner")),
+             again = test::run_program(question(rounded), at("owner"));
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_GT(first.out.size(), 60u) << "another answer, perhaps, but an answer";
+  EXPECT_EQ(again.out, first.out);
 }
 
 TEST_F(ClusterTest, AKilledMachineIsReplacedInTheMiddleOfAnAnswer) {
