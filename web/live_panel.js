@@ -1,52 +1,24 @@
-// What the server is doing, while the panel is open and the page is seen.
+// What the server is doing.
 import { byId, element, svg } from './dom.js';
+import { bytes, duration, figure, gauge, row } from './figures.js';
+import { PolledBody } from './polled_body.js';
 import { status } from './server.js';
 
-const kEveryMs = 1000;
 const kPoints = 60;
 
 export class LivePanel {
-  #body = byId('live-body');
-  #timer = 0;
-  #turn = 0; // of the loop that runs; older ones end
+  #body = new PolledBody(byId('live-body'), async () => this.#shown(await status()));
   #last = null; // { at, made } of the status before
   #speeds = [];
 
-  #open = false;
-
-  constructor() {
-    document.addEventListener('visibilitychange', () => {
-      if (this.#open) this.open();
-    });
-  }
-
   open() {
-    this.close();
-    this.#open = true;
     this.#last = null;
     this.#speeds = [];
-    this.#next();
+    this.#body.open();
   }
 
   close() {
-    this.#open = false;
-    ++this.#turn;
-    clearTimeout(this.#timer);
-  }
-
-  async #next() {
-    const turn = this.#turn;
-    let shown;
-    try {
-      shown = this.#shown(await status());
-    } catch (failure) {
-      shown = [element('p', {}, failure.message), element('p.note', {}, failure.advice ?? '')];
-    }
-    if (turn !== this.#turn) return;
-    const { scrollTop } = this.#body;
-    this.#body.replaceChildren(...shown);
-    this.#body.scrollTop = scrollTop;
-    if (!document.hidden) this.#timer = setTimeout(() => this.#next(), kEveryMs);
+    this.#body.close();
   }
 
   #shown(now) {
@@ -123,32 +95,6 @@ function modelCard(model) {
   );
 }
 
-const figure = (label, value) => element('div.figure', {}, element('dt', {}, label), element('dd', {}, String(value)));
-const row = (label, value) => element('div.row', {}, element('span', {}, label), element('b', {}, value));
-
-function gauge(label, used, most, written) {
-  const bar = element('i');
-  bar.style.width = `${most > 0 ? Math.min(100, (100 * used) / most) : 0}%`;
-  return element(
-    'div',
-    {},
-    row(label, most > 0 ? `${written(used)} of ${written(most)}` : written(used)),
-    most > 0 &&
-      element(
-        'div.gauge',
-        {
-          role: 'meter',
-          'aria-label': label,
-          'aria-valuemin': 0,
-          'aria-valuemax': most,
-          'aria-valuenow': used,
-          'aria-valuetext': `${written(used)} of ${written(most)}`,
-        },
-        bar,
-      ),
-  );
-}
-
 function curve(values) {
   const top = Math.max(10, ...values);
   const points = values.map(
@@ -169,17 +115,4 @@ function curve(values) {
     );
   }
   return drawing;
-}
-
-function bytes(count) {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let at = 0;
-  for (; count >= 1000 && at < units.length - 1; ++at) count /= 1000;
-  return `${count < 10 && at > 0 ? count.toFixed(1) : Math.round(count)} ${units[at]}`;
-}
-
-function duration(seconds) {
-  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172800 ? `${(seconds / 3600).toFixed(1)} h` : `${Math.round(seconds / 86400)} days`;
 }

@@ -11,6 +11,7 @@ import { MessageList } from './message_list.js';
 import { hasKey, isAlive, models, useKey } from './server.js';
 import { SettingsPanel } from './settings_panel.js';
 import { SidePanels } from './side_panels.js';
+import { SitePanel } from './site_panel.js';
 import { startThemeSwitch } from './theme_switch.js';
 
 const kLookEveryMs = 2500;
@@ -31,7 +32,7 @@ const composer = new Composer({ ask: (text) => chat.ask(text), stop: () => chat.
 const messages = new MessageList({ again: () => chat.again(), edit: (text) => chat.edit(text) });
 const announcer = new Announcer();
 const chat = new Chat({ store, settings, messages, composer, announcer }, { changed, failed });
-const live = new LivePanel();
+const polled = { live: new LivePanel(), site: new SitePanel((text) => announcer.say(text)) };
 const list = new ConversationList({
   open: (id) => {
     show(store.get(id));
@@ -41,7 +42,8 @@ const list = new ConversationList({
   remove,
 });
 const panels = new SidePanels((name, open) => {
-  if (name === 'live') open ? live.open() : live.close();
+  if (open) polled[name]?.open();
+  else polled[name]?.close();
 });
 
 function drawList() {
@@ -105,6 +107,7 @@ async function importFile(file) {
 }
 
 async function loadModels() {
+  polled.site.look();
   try {
     const found = await models();
     settings.showModels(found);

@@ -85,6 +85,7 @@ export async function models() {
 }
 
 export const status = async () => (await ask('api/hearth/status')).json();
+export const site = async () => (await ask('v1/site')).json();
 
 // Yields { reasoning }, { text } and at last { finish, figures }. Aborting the signal cancels the answer in the server.
 export async function* chat(request, signal) {

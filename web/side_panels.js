@@ -5,6 +5,7 @@ import { byId } from './dom.js';
 const kParts = [
   { name: 'sidebar', opener: 'sidebar-open', over: '(max-width: 820px)', always: true },
   { name: 'settings', opener: 'settings-open', over: '(max-width: 1180px)' },
+  { name: 'site', opener: 'site-open', over: '(max-width: 1180px)' },
   { name: 'live', opener: 'live-open', over: '(max-width: 1180px)' },
 ];
 

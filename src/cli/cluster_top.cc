@@ -5,7 +5,6 @@
 #include <boost/json/serialize.hpp>
 #include <thread>
 
-#include "base/json.h"
 #include "cli/chain_options.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -15,7 +14,6 @@
 namespace hearth::cli {
 namespace {
 
-namespace json = boost::json;
 using cluster::Member;
 using cluster::Members;
 using cluster::MemberStage;
@@ -55,19 +53,6 @@ std::vector<std::string> lines(const std::vector<Members::Seen>& all, bool conne
   return out;
 }
 
-Result<void> print_json(const cluster::Presence& presence) {
-  json::array machines;
-  const Members::Time now = cluster::Presence::now();
-  for (const Members::Seen& seen : presence.everybody()) {
-    json::value member = TRY(parse_json(cluster::to_json(seen.member)));
-    member.as_object()["there"] = Members::there(seen, now);
-    machines.push_back(std::move(member));
-  }
-  fmt::print("{}\n",
-             json::serialize(json::object{{"broker", presence.connected()}, {"machines", std::move(machines)}}));
-  return {};
-}
-
 }  // namespace
 
 Result<void> cluster_top(const ClusterTopOptions& options) {
@@ -77,7 +62,10 @@ Result<void> cluster_top(const ClusterTopOptions& options) {
     return fail(Code::kNotFound,
                 "the site has no broker; make its configuration with `hearth cluster init --broker HOST:PORT`");
   TRY(presence->wait(kBrokerPatience));
-  if (options.json) return print_json(*presence);
+  if (options.json) {
+    fmt::print("{}\n", boost::json::serialize(site_state(*presence)));
+    return {};
+  }
   const bool screen = !options.once && ::isatty(STDOUT_FILENO) == 1;
   const InterruptFlag interrupt;
   do {

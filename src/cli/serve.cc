@@ -139,7 +139,10 @@ class InSite {
       }
       return member;
     });
-    if (!presence) return LOG(kWarning, "{}", presence.error().message);
+    if (!presence) {
+      LOG(kWarning, "{}", presence.error().message);
+      return;
+    }
     *place = presence->get();
     const std::scoped_lock lock(mutex_);
     presence_ = std::move(*presence);
@@ -162,6 +165,11 @@ class InSite {
           !member.site_door.empty() && (member.name != presence_->name() || member.process != process_))
         doors_.push_back(member.site_door);
     return doors_;
+  }
+  // Who is in the site; empty before it is in one. Any thread.
+  boost::json::object state() {
+    const std::scoped_lock lock(mutex_);
+    return presence_ ? site_state(*presence_) : boost::json::object();
   }
 
  private:
@@ -212,6 +220,7 @@ Result<void> run(ServeOptions& options) {
   options.catalog.engine.pacer = make_pacer(governor);
   const auto in_site = std::make_shared<InSite>();
   TRY(open_doors(options.doors, options.catalog, governor, [in_site] { return in_site->doors(); }, options.server));
+  options.server.site = [in_site] { return in_site->state(); };
   options.server.power_state = [governor] { return governor->state(); };
   options.server.smaller_model = options.power.fallback;
   options.server.wants_smaller_model = [governor] { return governor->wants_smaller_model(); };

@@ -1,7 +1,9 @@
 #include "cli/site_presence.h"
 
 #include <algorithm>
+#include <boost/json/array.hpp>
 
+#include "base/json.h"
 #include "base/system_file.h"
 #include "base/system_memory.h"
 #include "base/topology.h"
@@ -34,6 +36,21 @@ Result<std::unique_ptr<cluster::Presence>> join_bus(std::shared_ptr<SiteTls> tls
   const auto brokers = TRY(cluster::site_brokers(site_folder()));
   if (brokers.empty()) return nullptr;
   return cluster::Presence::start({.site = site_folder(), .tls = std::move(tls), .describe = std::move(describe)});
+}
+
+boost::json::object site_state(const cluster::Presence& presence) {
+  boost::json::array machines;
+  const cluster::Members::Time now = cluster::Presence::now();
+  for (const cluster::Members::Seen& seen : presence.everybody()) {
+    auto member = parse_json(cluster::to_json(seen.member));
+    if (!member) continue;
+    boost::json::object& shown = member->as_object();
+    shown["there"] = cluster::Members::there(seen, now);
+    shown["silent_seconds"] = nullptr;  // told of, not heard
+    if (seen.confirmed) shown["silent_seconds"] = (now - seen.heard).count() / 1000;
+    machines.push_back(std::move(*member));
+  }
+  return {{"broker", presence.connected()}, {"machines", std::move(machines)}};
 }
 
 std::string reachable_address(const ListenAddress& listen, uint16_t port, const cluster::Presence* presence) {

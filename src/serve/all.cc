@@ -32,6 +32,7 @@ std::span<const Route* const> all_routes() {
       &kDoorState,      &kDoorAnswer,
       &kDoorRecords,    &kDoorFind,
       &kDoors,          &kAnswerRest,
+      &kSiteView,
   };
   return kRoutes;
 }

@@ -18,6 +18,7 @@ extern const Route kModels, kModel;
 extern const Route kOllamaChat, kOllamaGenerate;
 extern const Route kOllamaTags, kOllamaPs, kOllamaShow, kOllamaPull, kOllamaDelete, kOllamaVersion;
 extern const Route kSaveSession, kLoadSession, kSessions, kDeleteSession;
+extern const Route kSiteView;
 extern const Route kDoorState, kDoorAnswer, kDoorRecords, kDoorFind, kDoors, kAnswerRest;
 extern const Route kTokenize, kDetokenize;
 

@@ -215,6 +215,17 @@ std::vector<std::shared_ptr<Door>> Doors::others() const {
   return doors;
 }
 
+json::array Doors::others_shown() const {
+  json::array shown;
+  for (const auto& door : others()) {
+    json::object state = to_json(door->state());
+    state["address"] = door->address();
+    state["lives"] = door->lives();
+    shown.emplace_back(std::move(state));
+  }
+  return shown;
+}
+
 DoorState Doors::own_state() {
   DoorState state{.name = options_.name,
                   .computing = options_.computing,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -102,6 +103,8 @@ class Doors {
   [[nodiscard]] RecordStore& records() { return records_; }
   [[nodiscard]] std::vector<std::shared_ptr<Door>> others() const;
   [[nodiscard]] DoorState own_state();
+  // The others, as clients see them.
+  [[nodiscard]] boost::json::array others_shown() const;
   // Ends what waits for other doors.
   void stop() { stopped_ = true; }
   [[nodiscard]] bool stopped() const { return stopped_; }

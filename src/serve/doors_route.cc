@@ -1,6 +1,4 @@
 // What doors ask each other, at the address for them, and how a client gets the rest of an answer.
-#include <boost/json/array.hpp>
-
 #include "base/json.h"
 #include "serve/all.h"
 #include "serve/door_exchange.h"
@@ -72,14 +70,7 @@ void rest_of_answer(Server& server, RouteCall call) {
 void list_doors(Server& server, RouteCall call) {
   Doors* doors = doors_of(server, call);
   if (!doors) return;
-  boost::json::array others;
-  for (const auto& door : doors->others()) {
-    boost::json::object shown = to_json(door->state());
-    shown["address"] = door->address();
-    shown["lives"] = door->lives();
-    others.emplace_back(std::move(shown));
-  }
-  reply_json(call, 200, {{"own", to_json(doors->own_state())}, {"others", std::move(others)}});
+  reply_json(call, 200, {{"own", to_json(doors->own_state())}, {"others", doors->others_shown()}});
 }
 
 }  // namespace

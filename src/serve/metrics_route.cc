@@ -112,11 +112,8 @@ void write_drafts(Exposition& out, std::span<const LoadedState> models, std::spa
 }
 
 // Of models whose layers are on other machines.
-void write_chains(Exposition& out, std::span<const LoadedState> models) {
-  std::vector<std::pair<std::string, ChainStats>> chains;
-  for (const LoadedState& each : models)
-    if (each.model->engine && each.model->engine->chain())
-      chains.emplace_back(each.model->name, each.model->engine->chain()->stats());
+void write_chains(Exposition& out, Server& server) {
+  const auto chains = server.chains();
   if (chains.empty()) return;
   using Machine = ChainStats::Machine;
   const auto of_chains = [&](std::string_view name, std::string_view help, uint64_t ChainStats::* value) {
@@ -153,7 +150,7 @@ void write_models(Exposition& out, Server& server) {
   out.family("hearth_model_info", "gauge", "Models in memory, their digest as a label");
   for (const LoadedState& each : models) out.sample({{"model", each.model->name}, {"digest", each.model->digest}}, 1);
   write_drafts(out, models, stats);
-  write_chains(out, models);
+  write_chains(out, server);
   for (const bool vllm : {false, true}) {
     if (vllm && !server.options().vllm_metrics) break;
     for (const ModelMetric& metric : kModelMetrics) {

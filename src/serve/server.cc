@@ -112,6 +112,14 @@ void Server::finished(const RouteCall& call, const HttpOutcome& outcome, bool co
   if (options_.log && options_.log_form != LogForm::kOff) options_.log(request_line(options_.log_form, call, outcome));
 }
 
+std::vector<std::pair<std::string, ChainStats>> Server::chains() const {
+  std::vector<std::pair<std::string, ChainStats>> chains;
+  for (const LoadedState& each : catalog_->loaded())
+    if (each.model->engine && each.model->engine->chain())
+      chains.emplace_back(each.model->name, each.model->engine->chain()->stats());
+  return chains;
+}
+
 Result<void> Server::reload(std::shared_ptr<TlsContext> tls) {
   if (tls) http_->set_tls(std::move(tls));
   return access_->reload();

@@ -8,9 +8,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/metrics.h"
 #include "engine/catalog.h"
+#include "engine/chain.h"
 #include "engine/memory_keeper.h"
 #include "net/http_server.h"
 #include "serve/access.h"
@@ -58,6 +61,8 @@ struct ServerOptions {
   std::function<bool()> wants_smaller_model;
   std::optional<SessionPlace> sessions;  // empty: none are saved
   std::optional<DoorOptions> doors{};    // empty: all is answered here
+  // Who is in the site, as `hearth cluster top --json` has it; an empty object, or no function: this server is in none.
+  std::function<boost::json::object()> site;
   LogForm log_form = LogForm::kText;
   // Called on a worker for each request that was answered: a line without line end. Empty: none is written.
   std::function<void(std::string_view)> log;
@@ -76,6 +81,8 @@ class Server {
   [[nodiscard]] MemoryKeeper& memory() { return memory_; }
   [[nodiscard]] BatchRunner* batches() { return batches_.get(); }
   [[nodiscard]] Doors* doors() { return doors_.get(); }  // null: there are none
+  // By model, what the chains of those tell whose layers are on other machines.
+  [[nodiscard]] std::vector<std::pair<std::string, ChainStats>> chains() const;
   [[nodiscard]] Metrics& metrics() { return metrics_; }
   [[nodiscard]] const ServerOptions& options() const { return options_; }
   [[nodiscard]] const std::vector<uint16_t>& ports() const { return http_->ports(); }

@@ -51,6 +51,8 @@ class Routes(unittest.TestCase):
             events("/v1/chat/completions", body.replace(b"Count", b"Mount"), Idempotency_Key="count-1")
         self.assertEqual(ask("/v1/answers/count-2")[0], 404)
         self.assertEqual(answer_to_get("/v1/doors")["others"], [])
+        # Without a site the page has nothing to show, and hides its button by these.
+        self.assertEqual(answer_to_get("/v1/site"), {"broker": None, "members": [], "doors": [], "chains": []})
 
     def test_tokens_there_and_back(self):
         for model, text in ((MODEL, "Hello world"), (ENCODER, "the sea is calm")):

@@ -68,6 +68,13 @@ class SiteTest : public testing::Test {
   static std::string address_of(const Program& machine) {
     return "127.0.0.1:" + between(machine.err(), "Listening on port ", " ");
   }
+  // The whole answer of a server.
+  static std::string get(const Program& server, const std::string& path) {
+    test::RawClient client(
+        static_cast<uint16_t>(std::stoi(between(server.err(), "Listening on http://127.0.0.1:", "\n"))));
+    client.send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    return client.read_until("");
+  }
   // How many machines `hearth cluster top` says are there.
   [[nodiscard]] size_t there() const {
     const auto top = hearth({"cluster", "top", "--json"});
@@ -103,6 +110,14 @@ TEST_F(SiteTest, MachinesFindEachOtherAndTheOwnerPlansWithThem) {
   EXPECT_TRUE(serves.err().contains(" on one") && serves.err().contains(" on two")) << serves.err();
   EXPECT_TRUE(test::soon([&] { return there() == 3; })) << "the server says that it is there, too";
   EXPECT_EQ(count(hearth({"cluster", "top", "--json"}).out, "\"owner\":\"owner\""), 2u) << "who runs what for whom";
+  const auto seen = [&] { return get(serves, "/v1/site"); };  // what the page shows
+  EXPECT_TRUE(test::soon([&] { return count(seen(), "\"there\":true") == 3; })) << seen();
+  const std::string site = seen();
+  for (const Program* machine : {one.get(), two.get()}) {
+    EXPECT_TRUE(site.contains("\"stages_at\":\"" + address_of(*machine) + "\"")) << site;
+    EXPECT_TRUE(site.contains("{\"address\":\"" + address_of(*machine) + "\",\"layers\":[")) << site;
+  }
+  EXPECT_TRUE(site.contains("\"broker\":true") && site.contains("\"losses\":0")) << site;
 }
 
 TEST_F(SiteTest, ABrokerThatIsKilledDisturbsNoAnswer) {
@@ -124,12 +139,7 @@ TEST_F(SiteTest, ServersFindTheDoorsOfOthersAndKeepThemWithoutTheBroker) {
   const std::vector<std::string> serve{HEARTH_PROGRAM, "serve",       model_,      "--listen", "127.0.0.1:0",
                                        "--door",       "127.0.0.1:0", "--context", "256"};
   Program first(serve, at("owner")), second(serve, at("one"));
-  const auto doors = [](const Program& server) {
-    test::RawClient client(
-        static_cast<uint16_t>(std::stoi(between(server.err(), "Listening on http://127.0.0.1:", "\n"))));
-    client.send("GET /v1/doors HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    return client.read_until("");
-  };
+  const auto doors = [](const Program& server) { return get(server, "/v1/doors"); };
   for (Program* server : {&first, &second}) {
     wait_until(*server, "Listening on");
     EXPECT_TRUE(test::soon([&] { return doors(*server).contains("\"lives\":true"); })) << doors(*server);

@@ -306,6 +306,51 @@ for (const [width, height] of [
 const hostile =
   '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script> [a](javascript:window.hacked=1) [b](data:text/html,x) ![c](/x.png)\n\n```"><svg/onload=window.hacked=1>\n</code><script>window.hacked=1</script>\n```\n\n| <b onmouseover=window.hacked=1> |\n| --- |\n| </table><iframe> |';
 
+const siteOf = (name, losses, sent) => ({
+  broker: true,
+  members: [
+    { name, process: 'node-7950', there: true, silent_seconds: 0, stages_at: '10.0.0.2:7950', door: '', memory_bytes: 4e9, cores: 4,
+      bytes_per_second: 9.5e9, battery: true, hot: true, running: 0, queued: 0, models: [],
+      stages: [{ owner: 'desk', model: 'ab', first: 6, end: 18, epoch: 1, steps: 1234 }] },
+    { name: 'desk', process: 'serve-8080', there: false, silent_seconds: 12, stages_at: '', door: '10.0.0.1:8080', memory_bytes: 8e9,
+      cores: 8, bytes_per_second: 0, battery: false, hot: false, running: 1, queued: 2, models: [], stages: [] },
+  ],
+  doors: [{ name: 'hall', address: '10.0.0.3:8081', lives: false, models: [{ running: 1, waiting: 0 }] }],
+  chains: [
+    { model: 'smollm2', steps: 40, epochs: 1, losses, moves: 0, resumed: 0, machines: [
+      { address: '10.0.0.2:7950', layers: [6, 18], bytes: { sent, received: sent }, frames: { sent: 9, received: 9 }, round_trip_seconds: 0.00031 },
+      { address: '10.0.0.4:7950', layers: [18, 30], bytes: { sent, received: sent }, frames: { sent: 9, received: 9 }, round_trip_seconds: 0.0042 },
+    ] },
+  ],
+}); // prettier-ignore
+
+for (const colorScheme of ['light', 'dark']) {
+  pageTest(`the site is shown with its links and changes, ${colorScheme}`, { colorScheme }, async (page) => {
+    assert.equal(await page.locator('#site-open').isHidden(), true, 'no site, no button');
+    let asked = 0;
+    await page.route('**/v1/site', (route) => route.fulfill({ json: siteOf(hostile, ++asked > 3 ? 1 : 0, asked * 1e6) }));
+    await page.reload();
+    await page.getByRole('button', { name: 'Site', exact: true }).click();
+    const panel = page.getByRole('complementary', { name: 'Site' });
+    await panel.locator('.figure.changed').getByText('machines lost').waitFor();
+    await panel.getByText('Last change: a machine was lost').waitFor();
+    assert.equal(await page.locator('#announcer').textContent(), 'smollm2: a machine was lost');
+    assert.equal(
+      await panel.getByRole('img').getAttribute('aria-label'),
+      `Layers: 0-6 this machine, 6-18 ${hostile}, 18-30 10.0.0.4:7950`,
+    );
+    const link = panel.getByRole('group', { name: 'Link to 10.0.0.4:7950' });
+    assert.match(await link.textContent(), /layers 18-30Round trip4\.20 msSent[\d.]+ [kM]B\/sReceived[\d.]+ [kM]B\/s$/);
+    assert.ok((await panel.locator('h3').allTextContents()).includes(hostile), 'names are text');
+    assert.equal(await panel.locator(':is(img, script, iframe, a)').count(), 0);
+    for (const text of ['there', 'battery', 'hot', 'silent for 12 s', 'does not answer'])
+      assert.equal(await panel.getByText(text, { exact: true }).count(), 1, text);
+    assert.deepEqual(await driver.faintTexts(page), []);
+    assert.deepEqual(await driver.unlabelled(page), []);
+    if (process.env.HEARTH_SHOT) await page.screenshot({ path: `${process.env.HEARTH_SHOT}-${colorScheme}.png` });
+  });
+}
+
 pageTest(
   'text of models and titles is text',
   { answers: [answerOf({ text: hostile, reasoning: hostile })] },
