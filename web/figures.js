@@ -1,7 +1,8 @@
 // Figures with their labels, and numbers in words for people.
 import { element } from './dom.js';
 
-export const figure = (label, value) => element('div.figure', {}, element('dt', {}, label), element('dd', {}, String(value)));
+export const figure = (label, value) =>
+  element('div.figure', {}, element('dt', {}, label), element('dd', {}, String(value)));
 export const row = (label, value) => element('div.row', {}, element('span', {}, label), element('b', {}, value));
 
 export function gauge(label, used, most, written) {

@@ -123,7 +123,8 @@ function layerBar(stages) {
     'div.layers',
     { role: 'img', 'aria-label': `Layers: ${said}` },
     ...stages.map(({ name, first, end }) => {
-      const part = element('span', { title: `${name}: layers ${first}-${end}` }, name, element('small', {}, `${first}-${end}`));
+      const layers = `${first}-${end}`;
+      const part = element('span', { title: `${name}: layers ${layers}` }, name, element('small', {}, layers));
       part.style.flexGrow = end - first;
       return part;
     }),

@@ -345,7 +345,8 @@ for (const colorScheme of ['light', 'dark']) {
     assert.equal(await panel.locator(':is(img, script, iframe, a)').count(), 0);
     for (const text of ['there', 'battery', 'hot', 'silent for 12 s', 'does not answer'])
       assert.equal(await panel.getByText(text, { exact: true }).count(), 1, text);
-    const wide = await panel.locator('.card').evaluateAll((all) => all.filter((card) => card.scrollWidth > card.clientWidth).length);
+    const cards = panel.locator('.card');
+    const wide = await cards.evaluateAll((all) => all.filter((card) => card.scrollWidth > card.clientWidth).length);
     assert.equal(wide, 0, 'long names stay in their card');
     assert.deepEqual(await driver.faintTexts(page), []);
     assert.deepEqual(await driver.unlabelled(page), []);
