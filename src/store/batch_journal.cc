@@ -1,14 +1,12 @@
 #include "store/batch_journal.h"
 
-#include <sqlite3.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <functional>
 
 #include "base/check.h"
+#include "store/database.h"
 #include "vault/sealed.h"
 
 namespace hearth {
@@ -52,82 +50,9 @@ std::string purpose_of(std::string_view tenant) { return fmt::format("batches of
 
 std::string_view name(BatchState state) { return kStateNames[static_cast<size_t>(state)]; }
 
-// SQLite's handles, and errors as values.
-struct BatchJournal::Database {
-  ~Database() { sqlite3_close(handle); }
-  sqlite3* handle = nullptr;
-
-  [[nodiscard]] std::unexpected<Error> error(std::string_view doing) const {
-    const int code = sqlite3_errcode(handle);
-    const bool corrupt = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
-    return fail(corrupt ? Code::kCorrupt : Code::kIo, "the journal of batches, {}: {}", doing, sqlite3_errmsg(handle));
-  }
-  Result<void> run(const char* sql) const {
-    if (sqlite3_exec(handle, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return error("writing");
-    return {};
-  }
-
-  class Statement {
-   public:
-    Statement(const Database& database, const std::string& sql) : database_(database) {
-      sqlite3_prepare_v2(database.handle, sql.c_str(), -1, &statement_, nullptr);
-    }
-    ~Statement() { sqlite3_finalize(statement_); }
-    Statement(const Statement&) = delete;
-    Statement& operator=(const Statement&) = delete;
-    Statement& bind(std::string_view text) {
-      sqlite3_bind_text64(statement_, ++bound_, text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
-      return *this;
-    }
-    Statement& bind(int64_t value) {
-      sqlite3_bind_int64(statement_, ++bound_, value);
-      return *this;
-    }
-    Statement& bind(std::span<const std::byte> blob) {
-      sqlite3_bind_blob64(statement_, ++bound_, blob.data(), blob.size(), SQLITE_TRANSIENT);
-      return *this;
-    }
-    // One row more; false at the end.
-    Result<bool> step() {
-      const int code = statement_ == nullptr ? SQLITE_ERROR : sqlite3_step(statement_);
-      if (code == SQLITE_ROW) return true;
-      if (code == SQLITE_DONE) return false;
-      return database_.error("reading or writing");
-    }
-    Result<void> finish() {
-      TRY(step());
-      return {};
-    }
-    [[nodiscard]] std::string text(int column) const {
-      const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-      return data == nullptr ? "" : std::string(data, static_cast<size_t>(sqlite3_column_bytes(statement_, column)));
-    }
-    [[nodiscard]] int64_t number(int column) const { return sqlite3_column_int64(statement_, column); }
-    [[nodiscard]] std::span<const std::byte> blob(int column) const {
-      const auto* data = static_cast<const std::byte*>(sqlite3_column_blob(statement_, column));
-      return {data, static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
-    }
-
-   private:
-    const Database& database_;
-    sqlite3_stmt* statement_ = nullptr;
-    int bound_ = 0;
-  };
-
-  // Everything that `body` does, or nothing.
-  Result<void> transaction(const std::function<Result<void>()>& body) const {
-    TRY(run("BEGIN IMMEDIATE"));
-    auto done = body();
-    if (done) done = run("COMMIT");
-    if (!done) sqlite3_exec(handle, "ROLLBACK", nullptr, nullptr, nullptr);
-    return done;
-  }
-};
-
 namespace {
 
-template <typename Statement>
-BatchJob batch_of(const Statement& row) {
+BatchJob batch_of(const Database::Statement& row) {
   BatchJob batch;
   batch.id = row.text(1), batch.tenant = row.text(2), batch.endpoint = row.text(3), batch.input_file = row.text(4);
   batch.output_file = row.text(5), batch.error_file = row.text(6), batch.metadata_json = row.text(7);
@@ -138,8 +63,7 @@ BatchJob batch_of(const Statement& row) {
   return batch;
 }
 
-template <typename Statement>
-JobFile file_of(const Statement& row) {
+JobFile file_of(const Database::Statement& row) {
   return {row.text(0), row.text(1), row.text(2), row.text(3), row.number(4), row.number(5)};
 }
 
@@ -154,13 +78,7 @@ BatchJournal::BatchJournal(std::unique_ptr<Database> database, const Key& key)
 BatchJournal::~BatchJournal() = default;
 
 Result<std::unique_ptr<BatchJournal>> BatchJournal::open(const std::filesystem::path& path, const Key& key) {
-  auto database = std::make_unique<Database>();
-  const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW;
-  if (sqlite3_open_v2(path.c_str(), &database->handle, flags, nullptr) != SQLITE_OK)
-    return database->error(path.string());
-  ::chmod(path.c_str(), 0600);
-  sqlite3_busy_timeout(database->handle, 10'000);
-  if (auto made = database->run(kSchema); !made) return within(path.string(), made.error());
+  auto database = TRY(Database::open(path, "the journal of batches", kSchema));
   return std::unique_ptr<BatchJournal>(new BatchJournal(std::move(database), key));
 }
 
@@ -230,7 +148,7 @@ Result<BatchJob> BatchJournal::add_batch(BatchJob batch, const std::vector<NewLi
             .bind(static_cast<int64_t>(batch.state))
             .bind(batch.created)
             .finish());
-    const int64_t number = sqlite3_last_insert_rowid(database_->handle);
+    const int64_t number = database_->last_row();
     for (size_t i = 0; i < lines.size(); ++i) {
       const auto sealed = seal(key_, purpose_of(batch.tenant), std::as_bytes(std::span(lines[i].body)));
       Database::Statement line(*database_, "INSERT INTO line (batch, position, custom_id, body) VALUES (?, ?, ?, ?)");

@@ -41,6 +41,8 @@ struct BatchLine {
   int index = 0;
 };
 
+class Database;
+
 class BatchJournal {
  public:
   // Makes the database if it is missing. kCorrupt or kIo with what SQLite says.
@@ -74,7 +76,6 @@ class BatchJournal {
   Result<void> end_cancelled();
 
  private:
-  struct Database;
   BatchJournal(std::unique_ptr<Database> database, const Key& key);
   Result<void> end(const BatchJob& batch, BatchState state);
   Result<std::string> add_result_file(const BatchJob& batch, bool success);
