@@ -1,19 +1,15 @@
 // A real nats-server for one test, on a free port of this machine, in a folder of the test's.
 #pragma once
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 
+#include "support/ports.h"
 #include "support/program.h"
 
 namespace hearth::test {
@@ -22,39 +18,6 @@ namespace hearth::test {
 inline std::string broker_program() {
   const char* given = ::getenv("HEARTH_NATS_SERVER");
   return given ? given : HEARTH_TEST_BROKER;
-}
-
-inline int free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ::bind(fd, reinterpret_cast<sockaddr*>(&address), size);
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
-
-inline bool answers_on(int port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  const bool there = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  ::close(fd);
-  return there;
-}
-
-// True once `what` is, within `patience`; it is asked again and again.
-inline bool soon(const std::function<bool()>& what, std::chrono::seconds patience = std::chrono::seconds(60)) {
-  const auto end = std::chrono::steady_clock::now() + patience;
-  while (!what()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
 }
 
 class Broker {
