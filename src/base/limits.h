@@ -120,4 +120,12 @@ inline constexpr uint64_t kRequestIdBytes = 200;
 inline constexpr uint64_t kCloudAnswerBytes = 8u << 20;
 inline constexpr uint64_t kPemBytes = 64u << 10;
 
+// Devices
+inline constexpr uint64_t kGatewayConfigBytes = 16u << 20;
+inline constexpr uint64_t kGatewaySignals = 1 << 17;
+inline constexpr uint64_t kGatewayNameBytes = 128;   // of a signal
+inline constexpr uint64_t kGatewayTextBytes = 1024;  // a value that is a text
+inline constexpr uint64_t kGatewayMessageBytes = 1u << 20;
+inline constexpr uint64_t kGatewayJsonDepth = 16;
+
 }  // namespace hearth::limits

@@ -16,7 +16,7 @@ namespace hearth::cli {
 
 extern const Command kRun, kEmbed, kBench, kEval, kPull, kPush, kList, kShow, kRm, kInspect, kTokenize, kDoctor,
     kCompletion, kMan, kVerify, kCache, kServe, kKey, kBatch, kQuantize, kPlan, kPower, kSession, kNode, kCluster,
-    kExits, kSparsity;
+    kExits, kSparsity, kGateway;
 
 namespace {
 
@@ -24,7 +24,8 @@ namespace {
 constexpr std::array kCommands{&kRun,      &kEmbed,    &kServe, &kBatch,    &kSession,    &kKey,     &kPull,
                                &kList,     &kShow,     &kRm,    &kVerify,   &kCache,      &kInspect, &kPlan,
                                &kTokenize, &kQuantize, &kExits, &kSparsity, &kBench,      &kPower,   &kNode,
-                               &kCluster,  &kPush,     &kEval,  &kDoctor,   &kCompletion, &kMan};
+                               &kCluster,  &kPush,     &kEval,  &kGateway,  &kDoctor,     &kCompletion,
+                               &kMan};
 
 constexpr int kUsageExitCode = 2;
 
