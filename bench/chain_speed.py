@@ -5,7 +5,7 @@
 
 1. Four requests at once: two stages (the owner's own layers and one machine) of one thread each, to one process of two threads.
 2. One request: what a boundary between stages costs a token, from chains of one and of four machines.
-3. With --rpc, the folder of llama.cpp's rpc-server and llama-bench: one request over two stages, to llama.cpp over two rpc-servers.
+3. With --rpc, the folder of llama.cpp's ggml-rpc-server and llama-bench: one request over two stages, to llama.cpp over two rpc-servers.
 The texts of 1 are compared. Figures are medians of the pairs' ratios; nothing else may run meanwhile.
 """
 import argparse, concurrent.futures, json, os, pathlib, socket, statistics, subprocess, sys, tempfile, time, urllib.request
@@ -85,7 +85,7 @@ def main():
         print(f"a boundary costs a token {statistics.median(costs):.3f} ms ({said(costs)})", flush=True)
         if options.rpc:
             ports = [free_port(), free_port()]
-            servers = [subprocess.Popen([f"{options.rpc}/rpc-server", "-t", "1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for port in ports]
+            servers = [subprocess.Popen([f"{options.rpc}/ggml-rpc-server", "-t", "1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for port in ports]
             time.sleep(1)
 
             def theirs():

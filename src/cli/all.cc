@@ -21,11 +21,10 @@ extern const Command kRun, kEmbed, kBench, kEval, kPull, kPush, kList, kShow, kR
 namespace {
 
 // In the order --help shows them.
-constexpr std::array kCommands{&kRun,      &kEmbed,    &kServe, &kBatch,    &kSession,    &kKey,     &kPull,
-                               &kList,     &kShow,     &kRm,    &kVerify,   &kCache,      &kInspect, &kPlan,
-                               &kTokenize, &kQuantize, &kExits, &kSparsity, &kBench,      &kPower,   &kNode,
-                               &kCluster,  &kPush,     &kEval,  &kGateway,  &kDoctor,     &kCompletion,
-                               &kMan};
+constexpr std::array kCommands{&kRun,      &kEmbed,    &kServe, &kBatch,    &kSession, &kKey,        &kPull,
+                               &kList,     &kShow,     &kRm,    &kVerify,   &kCache,   &kInspect,    &kPlan,
+                               &kTokenize, &kQuantize, &kExits, &kSparsity, &kBench,   &kPower,      &kNode,
+                               &kCluster,  &kPush,     &kEval,  &kGateway,  &kDoctor,  &kCompletion, &kMan};
 
 constexpr int kUsageExitCode = 2;
 
