@@ -75,7 +75,7 @@ def main():
         os.chmod(home, 0o755)  # a broker that root starts reads its file as somebody else
         port = free_port()
         with open(f"{home}/mosquitto.conf", "w") as file:
-            file.write(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
+            file.write(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nset_tcp_nodelay true\n")
         broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", f"{home}/mosquitto.conf"], stderr=subprocess.DEVNULL)
         time.sleep(0.5)
         with open(f"{home}/site.toml", "w") as file:
