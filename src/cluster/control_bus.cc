@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/freed.h"
 #include "base/limits.h"
 
 namespace hearth::cluster {
@@ -15,13 +16,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-template <auto kFree>
-struct Freed {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
 using Options = std::unique_ptr<natsOptions, Freed<natsOptions_Destroy>>;
 using Connection = std::unique_ptr<natsConnection, Freed<natsConnection_Destroy>>;
 using JetStream = std::unique_ptr<jsCtx, Freed<jsCtx_Destroy>>;

@@ -4,16 +4,14 @@
 
 #include <memory>
 
+#include "base/freed.h"
+
 namespace hearth {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 constexpr int kLookMs = 50;  // how often whoever calls is asked whether to go on
-
-struct Freed {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
 
 struct Progress {
   const HttpCall* call;
@@ -97,7 +95,7 @@ HttpCaller::~HttpCaller() {
 
 Result<HttpReply> HttpCaller::call(const Url& url, const HttpCall& call) {
   if (!curl_ || !multi_) return fail(Code::kIo, "{}: libcurl is not usable", url.shown());
-  std::unique_ptr<curl_slist, Freed> headers;
+  std::unique_ptr<curl_slist, Freed<curl_slist_free_all>> headers;
   for (const std::string& header : call.headers) {
     curl_slist* longer = curl_slist_append(headers.get(), header.c_str());
     if (!longer) return fail(Code::kLimit, "out of memory");

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <thread>
 
+#include "base/freed.h"
 #include "base/limits.h"
 
 namespace hearth {
@@ -19,12 +20,6 @@ constexpr long kStalledBelowBytesPerSecond = 1000;
 constexpr int kTextAttempts = 4;
 constexpr auto kTextPause = std::chrono::milliseconds(250);
 
-struct CurlDeleter {
-  void operator()(CURL* curl) const { curl_easy_cleanup(curl); }
-};
-struct ListDeleter {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
 // OpenSSL's writes to a connection that the server has closed raise SIGPIPE, which would end the program; libcurl leaves that to
 // us when CURLOPT_NOSIGNAL is set. Blocks it for this thread and takes away one that came meanwhile.
 class PipeSignalBlock {
@@ -48,7 +43,7 @@ class PipeSignalBlock {
  private:
   sigset_t pipe_{}, before_{};
 };
-using HeaderList = std::unique_ptr<curl_slist, ListDeleter>;
+using HeaderList = std::unique_ptr<curl_slist, Freed<curl_slist_free_all>>;
 
 // libcurl's process-wide state, made once and before any use.
 bool library_ready() {
@@ -254,7 +249,7 @@ std::expected<HttpAnswer, TransferFailure> http_get(const Url& first, const std:
   }
   Url url = first;
   for (int hop = 0; hop <= limits::kRedirects; ++hop) {
-    const std::unique_ptr<CURL, CurlDeleter> curl(curl_easy_init());
+    const std::unique_ptr<CURL, Freed<curl_easy_cleanup>> curl(curl_easy_init());
     if (!curl) return std::unexpected(TransferFailure{{Code::kIo, "libcurl cannot be started"}, false});
     Exchange exchange;
     exchange.sink = &sink;

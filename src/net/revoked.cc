@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/freed.h"
 #include "base/limits.h"
 #include "base/mapped_file.h"
 #include "net/tls.h"
@@ -13,13 +14,6 @@
 namespace hearth {
 namespace {
 
-template <auto kFree>
-struct Freed {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
 using Key = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
 using Certificate = std::unique_ptr<X509, Freed<X509_free>>;
 using Bio = std::unique_ptr<BIO, Freed<BIO_free_all>>;

@@ -5,14 +5,11 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/freed.h"
 #include "base/limits.h"
 
 namespace hearth {
 namespace {
-
-struct CurlUrlDeleter {
-  void operator()(CURLU* url) const { curl_url_cleanup(url); }
-};
 
 std::string part(CURLU* url, CURLUPart which, unsigned int flags = 0) {
   char* text = nullptr;
@@ -76,7 +73,7 @@ Result<Url> parse_url(std::string_view text) {
   if (std::ranges::any_of(text, [](char c) { return c <= ' ' || c > '~'; })) {
     return fail(Code::kInvalidArgument, "URL with a space, a control character or a character that is not ASCII");
   }
-  const std::unique_ptr<CURLU, CurlUrlDeleter> parsed(curl_url());
+  const std::unique_ptr<CURLU, Freed<curl_url_cleanup>> parsed(curl_url());
   const CURLUcode code = curl_url_set(parsed.get(), CURLUPART_URL, std::string(text).c_str(), CURLU_NON_SUPPORT_SCHEME);
   if (code != CURLUE_OK) return fail(Code::kInvalidArgument, "not a URL ({})", curl_url_strerror(code));
   Url url;

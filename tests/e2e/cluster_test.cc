@@ -11,15 +11,9 @@
 namespace hearth {
 namespace {
 
+using test::between;
 using test::Environment;
 using test::Program;
-
-// What stands in `text` between two marks; empty if they are not there yet.
-std::string between(const std::string& text, const std::string& before, const std::string& after) {
-  const size_t begin = text.find(before);
-  const size_t end = begin == std::string::npos ? begin : text.find(after, begin + before.size());
-  return end == std::string::npos ? "" : text.substr(begin + before.size(), end - begin - before.size());
-}
 
 class ClusterTest : public testing::Test {
  protected:

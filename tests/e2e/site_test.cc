@@ -13,14 +13,9 @@
 namespace hearth {
 namespace {
 
+using test::between;
 using test::Environment;
 using test::Program;
-
-std::string between(const std::string& text, const std::string& before, const std::string& after) {
-  const size_t begin = text.find(before);
-  const size_t end = begin == std::string::npos ? begin : text.find(after, begin + before.size());
-  return end == std::string::npos ? "" : text.substr(begin + before.size(), end - begin - before.size());
-}
 
 size_t count(const std::string& text, const std::string& what) {
   size_t n = 0;

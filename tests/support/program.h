@@ -40,4 +40,11 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const Envir
 std::string read_whole(const std::string& path);
 void write_whole(const std::string& path, const std::string& text);
 
+// What stands in `text` between two marks; empty if they are not there yet.
+inline std::string between(const std::string& text, const std::string& before, const std::string& after) {
+  const size_t begin = text.find(before);
+  const size_t end = begin == std::string::npos ? begin : text.find(after, begin + before.size());
+  return end == std::string::npos ? "" : text.substr(begin + before.size(), end - begin - before.size());
+}
+
 }  // namespace hearth::test
