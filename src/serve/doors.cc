@@ -179,6 +179,7 @@ void Doors::keep_watch(const std::stop_token& stop) {
                               HttpCaller caller;
                               while (!end.stop_requested()) {
                                 door->look(caller);
+                                if (door->lives()) share_alone(*door);
                                 pause(end, options_.look_every);
                               }
                             })};
@@ -295,10 +296,32 @@ Result<HttpReply> Doors::ask(const Door& door, std::string_view path, std::strin
 void Doors::keep(const std::shared_ptr<const AnswerRecord>& record) {
   records_.put(record);
   if (record->reach == Reach::kLocal) return;
-  const std::string bytes = to_bytes(*record);
-  for (const auto& door : others()) {
-    if (!door->lives()) continue;
-    if (const auto kept = ask(*door, "/api/hearth/door/records", bytes); kept && kept->status == 200) return;
+  for (const auto& door : others())
+    if (door->lives() && keep_at(*door, *record)) return;
+  const std::scoped_lock lock(mutex_);
+  alone_.push_back(record);
+  if (alone_.size() > limits::kDoorRecords) alone_.pop_front();
+}
+
+bool Doors::keep_at(const Door& door, const AnswerRecord& record) {
+  const auto kept = ask(door, "/api/hearth/door/records", to_bytes(record));
+  return kept && kept->status == 200;
+}
+
+// Records that no other door had when they were made: one that lives now gets them.
+void Doors::share_alone(const Door& door) {
+  for (;;) {
+    std::shared_ptr<const AnswerRecord> record;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (alone_.empty() || stopped_) return;
+      record = std::move(alone_.front());
+      alone_.pop_front();
+    }
+    if (keep_at(door, *record)) continue;
+    const std::scoped_lock lock(mutex_);
+    alone_.push_front(std::move(record));
+    return;
   }
 }
 

@@ -7,6 +7,7 @@
 #include <boost/json/object.hpp>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -113,7 +114,7 @@ class Doors {
   void answer(RouteCall call);
   // The rest of the answer to a request of that name, of who asks.
   void resume(RouteCall call, std::string request_id);
-  // Keeps a record here, and at one of the others.
+  // Keeps a record here, and at one of the others; as soon as there is one, if there is none yet.
   void keep(const std::shared_ptr<const AnswerRecord>& record);
   // That of another door, if it has it.
   std::shared_ptr<const AnswerRecord> find_elsewhere(const std::string& owner, const std::string& request_id);
@@ -137,6 +138,8 @@ class Doors {
   void keep_watch(const std::stop_token& stop);
   void beat(const std::stop_token& stop);
   void pause(const std::stop_token& stop, std::chrono::milliseconds time);
+  bool keep_at(const Door& door, const AnswerRecord& record);
+  void share_alone(const Door& door);
 
   Server& server_;
   DoorOptions options_;
@@ -151,7 +154,8 @@ class Doors {
   };
   std::map<std::string, Watched> others_;
   std::vector<std::weak_ptr<DoorExchange>> answering_;
-  std::unordered_map<size_t, std::string> prefixes_;  // by digest: the door that ran it
+  std::deque<std::shared_ptr<const AnswerRecord>> alone_;  // records that are here only
+  std::unordered_map<size_t, std::string> prefixes_;       // by digest: the door that ran it
   double decode_rate_ = 0, prompt_rate_ = 0, answer_seconds_ = 0;
   std::vector<DoorModel> library_;  // models that could be loaded
   std::chrono::steady_clock::time_point library_read_{};

@@ -6,7 +6,7 @@ ask another one for the rest. Every answer has to be the one that a single serve
 
 Servers are processes on this machine; all share one folder, and so one site, one key and its certificates.
 """
-import argparse, asyncio, json, os, random, signal, socket, subprocess, sys, time
+import argparse, asyncio, json, os, random, signal, socket, subprocess, sys, time, urllib.request
 
 from server import Connection, Failed, Home, finish, model_file, model_name, request_bytes
 
@@ -46,11 +46,19 @@ class Door:
         self.process.wait()
 
 
+def metrics_lines(home, port, name):
+    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {home.boss}"})) as reply:
+        return [line for line in reply.read().decode().splitlines() if line.startswith(name)]
+
+
 def start(home, model, names):
     ports = [(free_port(), free_port()) for _ in names]
     doors = [Door(home, model, name, *ports[i], [p for j, (_, p) in enumerate(ports) if j != i]) for i, name in enumerate(names)]
     for door in doors:
         door.wait_until_ready()
+    # A door that died before it ever heard of another one would take its clients' answers with it.
+    while not all(sum(line.endswith(" 1") for line in metrics_lines(home, door.port, "hearth_door_up{")) == len(names) - 1 for door in doors):
+        time.sleep(0.05)
     return doors
 
 
@@ -180,12 +188,9 @@ async def one_round(home, model, asked, expected, kind, pick, clients, tag):
         for i, door in enumerate(doors):
             if i == victim and kind == "killed":
                 continue
-            connection = Connection(door.port)
-            await connection.send(request_bytes("GET", "/metrics", home.boss))
-            text = (await (await connection.reply()).body()).decode()
-            connection.close()
-            routed += sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
-                          if line.startswith("hearth_door_requests_total") and "127.0.0.1" in line)  # fmt: skip
+            lines = await asyncio.to_thread(metrics_lines, home, door.port, "hearth_door_requests_total")
+            routed += sum(float(line.rsplit(" ", 1)[1]) for line in lines
+                          if "127.0.0.1" in line)  # fmt: skip
         return failures, sum(hops > 0 for _, hops, _ in answers), int(routed), [pause for _, _, pause in answers]
     finally:
         for door in doors:

@@ -8,6 +8,7 @@
 
 #include "net/http_call.h"
 #include "support/fault_server.h"
+#include "support/ports.h"
 #include "support/program.h"
 #include "support/raw_client.h"
 #include "support/real_model.h"
@@ -117,6 +118,22 @@ TEST_F(DoorsTest, AClientWhoseDoorDiedGetsTheRestFromAnother) {
   EXPECT_EQ(events(ask(second, "POST", "/v1/completions", "Idempotency-Key: r1\r\n", kStream)), whole);
   EXPECT_TRUE(get(second, "/v1/answers/r2").contains(" 404 "));
   EXPECT_TRUE(get(second, "/metrics").contains("hearth_door_resumes_total 5\n"));
+}
+
+TEST_F(DoorsTest, AnswersGivenBeforeThereWasAnotherDoorAreKnownToOneThatComesLater) {
+  const std::string later = fmt::format("127.0.0.1:{}", test::free_port());
+  Served first = serve("one.gguf", {"--door", "127.0.0.1:0", "--peers", later});
+  const std::vector<std::string> whole =
+      events(ask(first, "POST", "/v1/completions", "Idempotency-Key: r1\r\n", kStream));
+  ASSERT_GT(whole.size(), 20u);
+  const Served second = serve("one.gguf", {"--door", later});
+  while (!get(second, "/metrics").contains("hearth_door_records 1\n"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  first.program->signal(SIGKILL);
+  (void)first.program->wait();
+  const std::string id = whole[0].substr(4, whole[0].find('\n') - 4);
+  EXPECT_EQ(events(get(second, "/v1/answers/r1", "Last-Event-ID: " + id + "\r\n")),
+            std::vector<std::string>(whole.begin() + 1, whole.end()));
 }
 
 TEST_F(DoorsTest, AModelIsAnsweredByWhoHasIt) {
