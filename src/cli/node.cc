@@ -100,6 +100,7 @@ Result<void> run(const Options& options) {
   const auto running = TRY(cluster::Node::start(std::move(node)));
   fmt::print(stderr, "Listening on port {} for owners of this site\n", running->port());
   const auto presence = TRY(announce(options, store, tls, *running, rate));
+  if (presence) presence->relay().set_accept([&](Descriptor accepted) { running->take(std::move(accepted)); });
   notify_service("READY=1");
   while (signals.next() != ServiceSignals::Signal::kEnd) continue;
   notify_service("STOPPING=1");

@@ -11,6 +11,7 @@
 #include "base/mapped_file.h"
 #include "base/system_file.h"
 #include "cluster/authority.h"
+#include "cluster/relay.h"
 
 namespace hearth::cluster {
 namespace {
@@ -57,12 +58,12 @@ std::string machine_user(const std::string& name) {
   }
   return fmt::format(
       R"(      {{ user: "CN={0}", permissions: {{
-        publish: {{ allow: ["hearth.beat.{0}", "hearth.hello", "hearth.revoked", "hearth.jobs.>", "up.>",
+        publish: {{ allow: ["hearth.beat.{0}", "hearth.hello", "hearth.revoked", "hearth.jobs.>", "up.>", "{2}",
         "$KV.hearth_nodes.{0}.>", "$KV.hearth_leases.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.ACK.>", "$JS.FC.>",
         {1}"_INBOX.>"], deny: ["cloud.>"] }}
         subscribe: {{ allow: ["hearth.>", "up.>", "_INBOX.{0}.>"], deny: ["cloud.>"] }} }} }}
 )",
-      name, streams);
+      name, streams, Relay::subjects_from(name));
 }
 
 std::string accounts(const std::vector<std::string>& machines) {

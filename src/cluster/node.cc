@@ -78,19 +78,31 @@ void Node::accept(const std::stop_token& stop) {
       std::this_thread::sleep_for(kLook);  // such as: too many open files
       continue;
     }
-    std::erase_if(connections_, [](const Connection& connection) { return connection.over.load(); });
-    if (!*accepted) continue;
-    if (connections_.size() >= static_cast<size_t>(limits::kNodeConnections)) {
-      ++n_refused_;
-      continue;
-    }
-    ++n_connections_;
-    Connection& connection = connections_.emplace_back();
-    connection.thread = std::jthread([this, &connection, fd = std::move(*accepted)]() mutable {
-      serve(std::move(fd));
-      connection.over = true;
-    });
+    if (*accepted)
+      take(std::move(*accepted));
+    else
+      end_finished();
   }
+}
+
+void Node::end_finished() {
+  const std::scoped_lock lock(connections_mutex_);
+  std::erase_if(connections_, [](const Connection& connection) { return connection.over.load(); });
+}
+
+void Node::take(Descriptor accepted) {
+  end_finished();
+  const std::scoped_lock lock(connections_mutex_);
+  if (connections_.size() >= static_cast<size_t>(limits::kNodeConnections)) {
+    ++n_refused_;
+    return;
+  }
+  ++n_connections_;
+  Connection& connection = connections_.emplace_back();
+  connection.thread = std::jthread([this, &connection, fd = std::move(accepted)]() mutable {
+    serve(std::move(fd));
+    connection.over = true;
+  });
 }
 
 std::shared_ptr<NodeSession> Node::find(const SessionId& id) const {

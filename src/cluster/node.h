@@ -60,6 +60,8 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   [[nodiscard]] uint16_t port() const { return listener_->port(); }
+  // A connection; also one that did not come to the port. From any thread.
+  void take(Descriptor accepted);
   [[nodiscard]] NodeStats stats() const;
   // What runs here, for whom.
   [[nodiscard]] std::vector<MemberStage> stages() const;
@@ -75,6 +77,7 @@ class Node {
 
   explicit Node(NodeOptions options) : options_(std::move(options)) {}
   void accept(const std::stop_token& stop);
+  void end_finished();
   void serve(Descriptor accepted);
   void serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& reader, const SessionId& id);
   bool check_owner(PeerLink& link, uint64_t epoch, const SessionId& id);
@@ -100,6 +103,7 @@ class Node {
   std::condition_variable fetched_;  // with mutex_
   std::multiset<Digest> fetching_;
   uint64_t n_fetched_ = 0;
+  std::mutex connections_mutex_;
   std::list<Connection> connections_;
   std::jthread thread_;  // last: joins before anything above goes
 };

@@ -1,22 +1,34 @@
 #include "cluster/presence.h"
 
+#include <array>
+#include <bit>
+
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "cluster/authority.h"
 #include "cluster/broker.h"
+#include "vault/key.h"
 
 namespace hearth::cluster {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kAnswers{300};  // so long an answer to "who is there?" takes on a busy machine
-constexpr int kKeepEvery = 5;          // heartbeats, of which the broker keeps one
+constexpr milliseconds kAnswers{300};        // so long an answer to "who is there?" takes on a busy machine
+constexpr milliseconds kRelayed{500};        // so long a machine takes at most to accept what the broker brings
+constexpr milliseconds kFirstAnswers{1500};  // until then who is there may not have been heard
+constexpr int kKeepEvery = 5;                // heartbeats, of which the broker keeps one
 
 uint64_t milliseconds_since_1970() {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+}
+
+uint64_t random_number() {
+  std::array<std::byte, sizeof(uint64_t)> bytes{};
+  fill_random(bytes);
+  return std::bit_cast<uint64_t>(bytes);
 }
 
 }  // namespace
@@ -42,12 +54,23 @@ Result<std::unique_ptr<Presence>> Presence::start(PresenceOptions options) {
   CertificateName name = TRY(certificate_name(own));
   made->bus_options_.name = std::move(name.name);
   made->started_ = milliseconds_since_1970();
+  // Who only looks on has to be told apart from others that do.
+  const std::string process =
+      made->options_.describe ? made->options_.describe().process : fmt::format("looks-{:016x}", random_number());
+  made->relay_ = std::make_unique<Relay>(RelayEnd{made->bus_options_.name, process},
+                                         [raw = made.get()](std::string_view subject, std::string_view data) {
+                                           return raw->bus()->publish(subject, data);
+                                         });
   TRY(made->open_bus());
+  made->options_.tls->set_detour([raw = made.get()](const std::string& address, milliseconds patience) {
+    return raw->dial_relayed(address, patience);
+  });
   made->thread_ = std::jthread([raw = made.get()](const std::stop_token& stop) { raw->run(stop); });
   return made;
 }
 
 Presence::~Presence() {
+  options_.tls->set_detour(nullptr);
   thread_.request_stop();
   if (thread_.joinable()) thread_.join();
   const std::shared_ptr<ControlBus> bus = this->bus();
@@ -64,6 +87,8 @@ Result<void> Presence::open_bus() {
   std::shared_ptr<ControlBus> bus = TRY(ControlBus::open(bus_options_));
   TRY(bus->subscribe("hearth.beat.>", [this](std::string_view, std::string_view data) { hear(data); }));
   TRY(bus->subscribe("hearth.hello", [this](std::string_view, std::string_view) { beat_now(); }));
+  TRY(bus->subscribe(relay_->subjects(),
+                     [this](std::string_view subject, std::string_view data) { relay_->hear(subject, data); }));
   TRY(bus->subscribe("hearth.revoked", [this](std::string_view, std::string_view list) { hear_revoked(list); }));
   const std::scoped_lock lock(mutex_);
   bus_ = std::move(bus);
@@ -149,6 +174,17 @@ void Presence::hear_revoked(std::string_view list) {
     LOG(kWarning, "{}", taken.error().message);
   else if (*taken)
     LOG(kInfo, "list {} of revoked certificates", options_.tls->revoked()->number());
+}
+
+// Only to who was heard lately: a machine that is gone costs nobody a wait.
+Result<Descriptor> Presence::dial_relayed(const std::string& address, milliseconds patience) {
+  const Members::Time end = std::min(now() + patience, began_ + kFirstAnswers);
+  for (;;) {
+    for (const Member& member : members())
+      if (member.stages_at == address) return relay_->dial({member.name, member.process}, std::min(patience, kRelayed));
+    if (now() >= end) return fail(Code::kNotFound, "{}: no machine of the site says that it is there", address);
+    std::this_thread::sleep_for(milliseconds(20));
+  }
 }
 
 std::vector<Member> Presence::members() const {

@@ -12,6 +12,7 @@
 
 #include "cluster/control_bus.h"
 #include "cluster/members.h"
+#include "cluster/relay.h"
 #include "net/tls.h"
 
 namespace hearth::cluster {
@@ -20,8 +21,9 @@ inline constexpr Bucket kNodesBucket{"hearth_nodes", std::chrono::seconds(30)};
 inline constexpr Bucket kLeasesBucket{"hearth_leases", std::chrono::seconds(30)};
 
 struct PresenceOptions {
-  std::filesystem::path site;    // the folder
-  std::shared_ptr<SiteTls> tls;  // whose list of revoked certificates is kept new
+  std::filesystem::path site;  // the folder
+  // Its list of revoked certificates is kept new, and machines that are not to be reached directly are by way of the broker.
+  std::shared_ptr<SiteTls> tls;
   // What this machine says of itself; name, start, heartbeat and revoked are filled in. Null: it only looks on.
   std::function<Member()> describe;
 };
@@ -45,6 +47,8 @@ class Presence {
   // The bus, as it is now; it is replaced when a broker refused this machine.
   [[nodiscard]] std::shared_ptr<ControlBus> bus() const;
   [[nodiscard]] const std::string& name() const { return bus_options_.name; }
+  // Connections that come over the broker, and to which these go.
+  [[nodiscard]] Relay& relay() { return *relay_; }
   [[nodiscard]] static Members::Time now();
 
  private:
@@ -55,14 +59,17 @@ class Presence {
   void hear(std::string_view data);
   void hear_revoked(std::string_view list);
   void learn_from_broker();
+  Result<Descriptor> dial_relayed(const std::string& address, std::chrono::milliseconds patience);
 
   PresenceOptions options_;
   BusOptions bus_options_;
   uint64_t started_ = 0, beat_ = 0;
+  const Members::Time began_ = now();
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   Members members_;
   std::shared_ptr<ControlBus> bus_;
+  std::unique_ptr<Relay> relay_;
   bool at_once_ = false, ask_ = true;  // a heartbeat is wanted; everybody's are
   bool tell_revoked_ = false;          // somebody has an older list
   std::jthread thread_;                // last

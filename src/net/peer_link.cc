@@ -15,6 +15,8 @@
 #include <algorithm>
 #include <system_error>
 
+#include "base/log.h"
+
 namespace hearth {
 namespace {
 
@@ -128,16 +130,21 @@ std::string serial_of_certificate(const SSL* ssl) {
 
 Result<std::unique_ptr<PeerLink>> PeerLink::dial(const SiteTls& tls, const ListenAddress& to, milliseconds patience) {
   const auto end = Clock::now() + patience;
+  const auto direct_end = tls.has_detour() ? Clock::now() + patience / 2 : end;
   const Addresses addresses = TRY(resolve(to, false));
   int error = 0;
-  for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
-    Descriptor fd = connect_to(*address, until(end), error);
-    if (!fd) continue;
-    auto link = shake_hands(tls, std::move(fd), true, until(end));
-    if (!link) return within(to.text, link.error());
-    return link;
+  Descriptor fd;
+  for (const addrinfo* address = addresses.get(); address && !fd; address = address->ai_next)
+    fd = connect_to(*address, until(direct_end), error);
+  if (!fd) {
+    auto other_way = tls.detour(to.text, until(end));
+    if (!other_way) return fail(Code::kIo, "{}: {}", to.text, system_text(error));
+    LOG(kInfo, "{} is not to be reached directly ({}): over the site's broker", to.text, system_text(error));
+    fd = std::move(*other_way);
   }
-  return fail(Code::kIo, "{}: {}", to.text, system_text(error));
+  auto link = shake_hands(tls, std::move(fd), true, until(end));
+  if (!link) return within(to.text, link.error());
+  return link;
 }
 
 Result<std::unique_ptr<PeerLink>> PeerLink::shake_hands(const SiteTls& tls, Descriptor fd, bool dialled,

@@ -23,7 +23,8 @@ namespace hearth {
 
 class PeerLink {
  public:
-  // Connects and shakes hands; kIo if that fails or takes longer, with what the other side said.
+  // Connects, over the detour if that fails and there is one, and shakes hands; kIo if nothing leads there or it takes longer, with what
+  // the other side said.
   static Result<std::unique_ptr<PeerLink>> dial(const SiteTls& tls, const ListenAddress& to,
                                                 std::chrono::milliseconds patience);
   ~PeerLink();

@@ -257,6 +257,22 @@ Result<std::string> certificate_digest(const std::filesystem::path& certificate_
 
 SiteTls::~SiteTls() { SSL_CTX_free(handle_); }
 
+void SiteTls::set_detour(Detour detour) {
+  const std::scoped_lock lock(detour_mutex_);
+  detour_ = std::move(detour);
+}
+
+bool SiteTls::has_detour() const {
+  const std::shared_lock lock(detour_mutex_);
+  return detour_ != nullptr;
+}
+
+Result<Descriptor> SiteTls::detour(const std::string& address, std::chrono::milliseconds patience) const {
+  const std::shared_lock lock(detour_mutex_);
+  if (!detour_) return fail(Code::kIo, "{}: there is no other way", address);
+  return detour_(address, patience);
+}
+
 Result<std::shared_ptr<SiteTls>> SiteTls::host(const std::filesystem::path& authority_pem,
                                                const std::filesystem::path& certificate_pem,
                                                const std::filesystem::path& key_pem) {

@@ -2,13 +2,17 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
+#include "base/descriptor.h"
 #include "base/result.h"
 
 struct ssl_ctx_st;
@@ -80,9 +84,11 @@ class Revoked {
   std::atomic<uint64_t> number_{0};
 };
 
-// What a machine of a site shows and demands, whichever side dials: TLS 1.3. Immutable; any thread.
+// What a machine of a site shows and demands, whichever side dials: TLS 1.3. Any thread.
 class SiteTls {
  public:
+  // Another way to a machine that is not to be reached directly: a socket to what listens at that address.
+  using Detour = std::function<Result<Descriptor>(const std::string& address, std::chrono::milliseconds patience)>;
   // Both sides show certificates of the authority.
   static Result<std::shared_ptr<SiteTls>> member(const std::filesystem::path& authority_pem,
                                                  const std::filesystem::path& certificate_pem,
@@ -100,12 +106,19 @@ class SiteTls {
   [[nodiscard]] const std::string& authority_digest() const { return authority_digest_; }
   // Connections look at it as long as they are.
   [[nodiscard]] const std::shared_ptr<Revoked>& revoked() const { return revoked_; }
+  // Null: there is none. The earlier one does not run any more when this returns.
+  void set_detour(Detour detour);
+  [[nodiscard]] bool has_detour() const;
+  // kIo, also if there is none.
+  Result<Descriptor> detour(const std::string& address, std::chrono::milliseconds patience) const;
 
  private:
   SiteTls() = default;
   std::shared_ptr<Revoked> revoked_ = std::make_shared<Revoked>();
   ssl_ctx_st* handle_ = nullptr;
   std::string authority_digest_;
+  mutable std::shared_mutex detour_mutex_;
+  Detour detour_;
 };
 
 }  // namespace hearth

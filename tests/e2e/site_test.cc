@@ -49,13 +49,13 @@ class SiteTest : public testing::Test {
     EXPECT_TRUE(test::soon([&] { return !program.running() || program.err().contains(says); }));
     EXPECT_TRUE(program.err().contains(says)) << program.err();
   }
-  std::unique_ptr<Program> join(const std::string& name) {
+  std::unique_ptr<Program> join(const std::string& name, const std::vector<std::string>& more = {}) {
     Program invites({HEARTH_PROGRAM, "cluster", "invite", "--listen", "127.0.0.1:0"}, at("owner"));
     wait_until(invites, "--join");
     const std::string token = between(invites.err(), "--join ", "\n");
-    auto machine = std::make_unique<Program>(
-        std::vector<std::string>{HEARTH_PROGRAM, "node", "--listen", "127.0.0.1:0", "--name", name, "--join", token},
-        at(name, "debug"));
+    std::vector<std::string> node{HEARTH_PROGRAM, "node", "--listen", "127.0.0.1:0", "--name", name, "--join", token};
+    node.insert(node.end(), more.begin(), more.end());
+    auto machine = std::make_unique<Program>(node, at(name, "debug"));
     wait_until(*machine, "Listening on port ");
     EXPECT_EQ(invites.wait().exit_code, 0);
     return machine;
@@ -127,6 +127,16 @@ TEST_F(SiteTest, ABrokerThatIsKilledDisturbsNoAnswer) {
   EXPECT_EQ(answer.out, whole.out) << answer.err;
   EXPECT_FALSE(answer.err.contains("the chain goes on as")) << "no stage was given up: " << answer.err;
   EXPECT_TRUE(test::soon([&] { return there() == 2; })) << "everybody is there again";
+}
+
+TEST_F(SiteTest, MachinesThatNobodyReachesAreReachedByTheBroker) {
+  const auto whole = test::run_program(question(), at("owner"));
+  const auto one = join("one", {"--address", "127.0.0.1:1"}), two = join("two", {"--address", "127.0.0.1:2"});
+  EXPECT_TRUE(test::soon([&] { return there() == 2; }));
+  const auto answer = test::run_program(question({"--stages", "127.0.0.1:1,127.0.0.1:2"}), at("owner", "info"));
+  EXPECT_EQ(answer.out, whole.out) << answer.err << one->err() << two->err();
+  EXPECT_TRUE(answer.err.contains("over the site's broker")) << answer.err;
+  EXPECT_TRUE(one->err().contains("127.0.0.1:2 is not to be reached directly")) << one->err();
 }
 
 TEST_F(SiteTest, ServersFindTheDoorsOfOthersAndKeepThemWithoutTheBroker) {

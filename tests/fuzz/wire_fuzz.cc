@@ -3,9 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "base/limits.h"
+#include "cluster/relay.h"
 #include "cluster/wire.h"
 
 namespace {
@@ -64,5 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto bytes = std::as_bytes(std::span(data, size));
   check(bytes);
   check(mended(bytes));
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  if (const auto piece = parse_relay_piece(text); piece && to_bytes(*piece) != text) __builtin_trap();
   return 0;
 }
