@@ -1,6 +1,4 @@
 // `hearth gateway`: devices, rules and a guard, as a service or to look at.
-#include "gateway/gateway.h"
-
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -11,12 +9,11 @@
 
 #include "base/json.h"
 #include "cli/command.h"
+#include "cli/gateway_service.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
-#include "cli/serve_security.h"
 #include "cli/service.h"
 #include "cli/settings.h"
-#include "gateway/door.h"
 #include "net/http_call.h"
 #include "net/http_transfer.h"
 
@@ -24,40 +21,23 @@ namespace hearth::cli {
 namespace {
 
 namespace json = boost::json;
-using gateway::Gateway;
 
 struct Options {
-  std::string config, folder, serve, check_file, server = "http://127.0.0.1:8090", token;
-  SecurityOptions security;
+  GatewayFlags gateway;
+  std::string check_file, server = "http://127.0.0.1:8090", token;
   int count = 0;
   bool verify = false;
 };
 
-std::filesystem::path folder_of(const Options& options) {
-  return options.folder.empty() ? home_folder() / "gateway" : std::filesystem::path(options.folder);
-}
-
-Result<void> run(Options& options) {
+Result<void> run(const GatewayFlags& flags) {
   ServiceSignals signals;  // before any thread
-  if (options.config.empty())
-    return fail(Code::kInvalidArgument, "--config FILE: the site's profile (docs/gateway.md)");
-  auto running = TRY(Gateway::start({.profile = options.config,
-                                     .folder = folder_of(options),
-                                     .server = options.serve,
-                                     .key = environment("HEARTH_API_KEY")}));
-  gateway::DoorOptions door;
-  TRY(secure(options.security, door.http));
-  door.key_file = key_file(options.security);
-  const auto open = TRY(gateway::Door::open(*running, std::move(door)));
-  for (size_t i = 0; i < open->ports().size(); ++i)
-    fmt::print(stderr, "Listening on {} (port {})\n", options.security.listen[i], open->ports()[i]);
-  fmt::print(stderr, "{}\n", options.serve.empty() ? "No model: rules decide alone." : "Asking " + options.serve);
+  if (flags.config.empty()) return fail(Code::kInvalidArgument, "--config FILE: the site's profile (docs/gateway.md)");
+  const auto service = TRY(GatewayService::start(flags));
   notify_service("READY=1");
   for (auto signal = signals.next(); signal != ServiceSignals::Signal::kEnd; signal = signals.next()) {
     if (signal != ServiceSignals::Signal::kReload) continue;
     notify_service("RELOADING=1");
-    const auto done = running->reload();
-    fmt::print(stderr, "{}\n", done ? "The profile was read again." : "Nothing changed: " + done.error().message);
+    service->reload();
     notify_service("READY=1");
   }
   notify_service("STOPPING=1");
@@ -131,7 +111,7 @@ Result<void> top(const Options& options) {
 }
 
 Result<void> audit(const Options& options) {
-  const auto audit = TRY(gateway::Audit::open(folder_of(options)));
+  const auto audit = TRY(gateway::Audit::open(gateway_folder(options.gateway)));
   if (!options.verify) {
     for (const gateway::AuditRow& row : TRY(audit->last(options.count > 0 ? static_cast<size_t>(options.count) : 50)))
       fmt::print("{} {} {} {}\n", row.number, row.time_ms, row.kind, row.what);
@@ -167,16 +147,15 @@ using Act = Result<void> (*)(const Options&);
 
 std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  options->security.listen = {"127.0.0.1:8090"};
   auto act = std::make_shared<Act>(nullptr);
-  app.add_option("--config", options->config, "The site's profile: signals, adapters, rules (TOML)");
-  app.add_option("--folder", options->folder, "Queue and audit (default: gateway/ in Hearth's folder)");
-  app.add_option("--serve", options->serve,
+  app.add_option("--config", options->gateway.config, "The site's profile: signals, adapters, rules (TOML)");
+  app.add_option("--folder", options->gateway.folder, "Queue and audit (default: gateway/ in Hearth's folder)");
+  app.add_option("--serve", options->gateway.serve,
                  "Ask the model of this server: http://127.0.0.1:8080 (default: rules alone)");
-  app.add_option("--listen", options->security.listen,
+  app.add_option("--listen", options->gateway.security.listen,
                  "HOST:PORT of the page, JSON and metrics; others than loopback get TLS and keys")
       ->capture_default_str();
-  app.add_option("--key-file", options->security.key_file, "Keys of `hearth key` (default: the server's)");
+  app.add_option("--key-file", options->gateway.security.key_file, "Keys of `hearth key` (default: the server's)");
   const auto sub = [&](const char* name, const char* what, Act action) {
     CLI::App* command = app.add_subcommand(name, what);
     command->callback([act, action] { *act = action; });
@@ -191,12 +170,12 @@ std::function<Result<void>()> declare(CLI::App& app) {
   CLI::App* audited = sub("audit", "show or verify what was decided and done", audit);
   audited->add_flag("--verify", options->verify, "Check that no row was changed, taken out or put in");
   audited->add_option("--count", options->count, "So many rows (default: 50)");
-  audited->add_option("--folder", options->folder, "Where the audit is");
+  audited->add_option("--folder", options->gateway.folder, "Where the audit is");
   CLI::App* confirmed = sub("confirm", "confirm an action that waits", confirm);
   confirmed->add_option("TOKEN", options->token, "Its token, as `top` shows it")->required();
   confirmed->add_option("--server", options->server, "The gateway (key: HEARTH_API_KEY)")->capture_default_str();
   app.require_subcommand(0, 1);
-  return [options, act] { return *act == nullptr ? run(*options) : (*act)(*options); };
+  return [options, act] { return *act == nullptr ? run(options->gateway) : (*act)(*options); };
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/core_options.h"
 #include "cli/door_options.h"
+#include "cli/gateway_service.h"
 #include "cli/machine.h"
 #include "cli/model_catalog.h"
 #include "cli/model_pull.h"
@@ -32,6 +33,7 @@ struct ServeOptions {
   PowerOptions power;
   SecurityOptions security;
   DoorFlags doors;
+  GatewayFlags gateway;
   serve::ServerOptions server;
   SwapOptions swap{.bytes = "1GiB", .folder = {}};
   std::filesystem::path session_folder;
@@ -106,12 +108,30 @@ void announce(const serve::Server& server, bool as_json) {
   std::fflush(stdout);
 }
 
-void reload(serve::Server& server, const SecurityOptions& security) {
+void reload(serve::Server& server, const SecurityOptions& security, GatewayService* gateway) {
   notify_service("RELOADING=1");
   const auto tls = load_certificate(security);
   const Result<void> done = tls ? server.reload(*tls) : std::unexpected(tls.error());
   fmt::print(stderr, "{}\n", done ? "Keys and certificate read again." : "Nothing changed: " + done.error().message);
+  if (gateway) gateway->reload();
   notify_service("READY=1");
+}
+
+// Devices beside the models, of which they ask this server's. Null: none are wanted.
+Result<std::unique_ptr<GatewayService>> start_gateway(const serve::Server& server, GatewayFlags flags) {
+  if (flags.config.empty()) return nullptr;
+  const auto& listen = server.options().http.listen;
+  for (size_t i = 0; i < listen.size() && flags.serve.empty(); ++i) {
+    const auto& each = listen[i];
+    if (!each.door && !each.site && !each.tls && each.address.unix_path.empty() && each.address.loopback())
+      flags.serve = url_of(each, server.ports()[i]);
+  }
+  if (flags.serve.empty())
+    return fail(Code::kInvalidArgument,
+                "--gateway asks this server over an address of this machine without TLS: add --listen 127.0.0.1:8080");
+  if (server.options().access.always_key && environment("HEARTH_API_KEY").empty())
+    return fail(Code::kInvalidArgument, "--gateway with --require-key: HEARTH_API_KEY has to be a key of `hearth key`");
+  return GatewayService::start(flags);
 }
 
 // This server in its site: says that it is there, and knows the doors of others. Nothing where this machine has no site, or that no broker.
@@ -235,10 +255,11 @@ Result<void> run(ServeOptions& options) {
       TRY(serve::Server::start(options.server, std::move(catalog), std::move(journal)));
   announce(*server, options.json);
   in_site->enter(*server);
+  const auto gateway = TRY(start_gateway(*server, options.gateway));
   notify_service("READY=1");
 
   const auto well = [&] { return server->responds(std::chrono::seconds(2)); };
-  while (signals.next({}, well) != ServiceSignals::Signal::kEnd) reload(*server, options.security);
+  while (signals.next({}, well) != ServiceSignals::Signal::kEnd) reload(*server, options.security, gateway.get());
   notify_service("STOPPING=1");
   fmt::print(stderr, "Finishing what runs (at most {} s; a second signal ends at once)\n", options.drain_seconds);
   for (int waited = 0; waited < options.drain_seconds * 10; ++waited) {
@@ -286,6 +307,10 @@ std::function<Result<void>()> declare(CLI::App& app) {
   declare_power_options(app, options->power);
   declare_cores_option(app, options->power);
   declare_fallback_option(app, options->power);
+  app.add_option("--gateway", options->gateway.config,
+                 "Devices, too: the profile of a site as `hearth gateway` takes it, which asks this server's models");
+  app.add_option("--gateway-listen", options->gateway.security.listen, "HOST:PORT of the gateway's page and JSON")
+      ->capture_default_str();
   app.add_option("--parallel", options->catalog.engine.parallel, "Sequences computed at once, per model")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));

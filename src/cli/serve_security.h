@@ -13,13 +13,13 @@
 namespace hearth::cli {
 
 struct SecurityOptions {
-  std::vector<std::string> listen;  // empty: 127.0.0.1:8080
-  bool ollama = false;              // 127.0.0.1:11434, too
-  std::filesystem::path key_file;   // empty: keys.json in serve_folder()
-  std::filesystem::path certificate, certificate_key;
+  std::vector<std::string> listen{};  // empty: 127.0.0.1:8080
+  bool ollama = false;                // 127.0.0.1:11434, too
+  std::filesystem::path key_file{};   // empty: keys.json in serve_folder()
+  std::filesystem::path certificate{}, certificate_key{};
   bool self_signed = false;      // TLS with a certificate of our own on every address
   bool insecure_no_tls = false;  // no TLS where others can reach us
-  std::vector<std::string> allow_hosts;
+  std::vector<std::string> allow_hosts{};
 };
 
 // $HEARTH_HOME/serve, mode 0700.

@@ -11,6 +11,7 @@
 #include "model/gguf_writer.h"
 #include "net/http_transfer.h"
 #include "support/notify_socket.h"
+#include "support/ports.h"
 #include "support/program.h"
 #include "support/raw_client.h"
 #include "support/test_folder.h"
@@ -100,6 +101,57 @@ TEST_F(ServeTest, ALocalSocketIsServedAndTakenOverFromAServerThatWasKilled) {
   server_->wait();
   start({"--listen", "unix:" + path});
   EXPECT_EQ(status_of(RawClient(path).ask("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")), 200);
+}
+
+TEST_F(ServeTest, DevicesBesideModelsAskThisServersOwn) {
+  const int port_of_device = test::free_port();
+  home_.write("site.toml", fmt::format(R"(
+[[signal]]
+name = "tank/level"
+min = 0
+max = 100
+[[signal]]
+name = "valve"
+type = "bool"
+[signal.write]
+[[adapter]]
+type = "http"
+listen = "127.0.0.1:{}"
+signals = ["*"]
+[[rule]]
+name = "full"
+when = "tank/level > 90"
+question = "What now?"
+otherwise = "none"
+deadline = "30s"
+abstain_below = 0
+[[rule.action]]
+name = "open"
+says = "open the valve"
+write = "valve"
+value = true
+)",
+                                       port_of_device));
+  const std::string profile = (home_.path() / "site.toml").string();
+  start({"--listen", "127.0.0.1:0", "--gateway", profile, "--gateway-listen", "127.0.0.1:0"});
+  const std::string says = told("Gateway listening on 127.0.0.1:0 (port ");
+  const auto gateway = static_cast<uint16_t>(std::stoi("0" + says));
+  ASSERT_NE(gateway, 0) << server_->err();
+  const std::string value = R"({"signal":"tank/level","value":95})";
+  RawClient device(static_cast<uint16_t>(port_of_device));
+  device.send(fmt::format("POST /signals HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{}",
+                          value.size(), value));
+  EXPECT_EQ(status_of(device.read_until("")), 200);
+  const auto decisions = [&] {
+    RawClient asks(gateway);
+    asks.send("GET /v1/gateway/decisions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    return asks.read_until("");
+  };
+  EXPECT_TRUE(test::soon([&] { return decisions().contains("\"by\":\"model\""); })) << decisions() << server_->err();
+  server_->signal(SIGHUP);
+  EXPECT_EQ(notification(), "RELOADING=1");
+  EXPECT_EQ(notification(), "READY=1");
+  EXPECT_TRUE(server_->err().contains("The profile was read again.")) << server_->err();
 }
 
 TEST_F(ServeTest, AStreamWithoutAnyTextEndsInEveryDialect) {
