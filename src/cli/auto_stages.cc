@@ -5,10 +5,8 @@
 #include "cli/cluster_plan.h"
 #include "cli/output.h"
 #include "cli/site_presence.h"
-#include "cluster/decode_rate.h"
-#include "cluster/frame_link.h"
+#include "cluster/machine_rates.h"
 #include "model/memory_plan.h"
-#include "vault/key.h"
 
 namespace hearth::cli {
 namespace {
@@ -16,28 +14,12 @@ namespace {
 using cluster::Member;
 using cluster::PlannerMachine;
 
-constexpr std::chrono::milliseconds kBrokerPatience{5000}, kLook{1000};
-constexpr int kPings = 3;
+constexpr std::chrono::milliseconds kBrokerPatience{5000};
 // What machines say is free is not all for models.
 constexpr double kOfMemory = 0.9;
-constexpr double kLinkBytesPerSecond = 1e8;  // taken for granted: rows are small, what counts is the time of a hop
-
-// Half the shortest time of a ping to it and back; kIo if it is not to be reached from here.
-Result<double> hop_seconds(const SiteTls& tls, const ListenAddress& address) {
-  const auto link = TRY(PeerLink::dial(tls, address, kLook));
-  cluster::SessionId look{};
-  fill_random(look);
-  TRY(link->send_all(cluster::to_bytes({0, 0, cluster::Hello{cluster::LinkClass::kControl, look}}), kLook));
-  cluster::FrameReader reader;
-  double best = 1;
-  for (int i = 0; i < kPings; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    TRY(link->send_all(cluster::to_bytes({0, 0, cluster::Ping{}}), kLook));
-    TRY(cluster::next_frame(*link, reader, kLook));
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  }
-  return best / 2;
-}
+constexpr int kUsualPrompt = 256;  // rows
+// A machine slowed down by heat has less than it measured when it started.
+constexpr double kHot = 0.5;
 
 std::string describe(const cluster::PlannedChain& planned, const std::vector<PlannerMachine>& machines, int n_layers) {
   if (planned.plan.stages.empty())
@@ -60,31 +42,47 @@ Result<void> choose_stages(const ModelOptions& options, const Model& model, cons
   TRY(presence->wait(kBrokerPatience));
   const Member here = describe_machine("owner")();
   const auto of_memory = [](uint64_t bytes) { return static_cast<uint64_t>(kOfMemory * static_cast<double>(bytes)); };
+  const cluster::MachineRates own = TRY(cluster::measure_rates(*model.backend));
   std::vector<PlannerMachine> machines{{.name = presence->name(),
                                         .memory_bytes = of_memory(here.memory_bytes),
-                                        .bytes_per_second = TRY(cluster::measure_decode(*model.backend)),
-                                        .link_bytes_per_second = kLinkBytesPerSecond}};
+                                        .bytes_per_second = own.bytes_per_second,
+                                        .prompt_bytes_per_second = own.prompt_bytes_per_second}};
   for (const Member& member : presence->members()) {
     if (member.stages_at.empty() || member.bytes_per_second <= 0) continue;
     const auto address = parse_listen_address(member.stages_at);
-    const auto hop = address ? hop_seconds(*chain.tls, *address) : Result<double>(std::unexpected(address.error()));
-    if (!hop) {
-      LOG(kWarning, "{}: {}", member.name, hop.error().message);
+    const auto link = address ? cluster::measure_link(*chain.tls, *address)
+                              : Result<cluster::LinkRates>(std::unexpected(address.error()));
+    if (!link) {
+      LOG(kWarning, "{}: {}", member.name, link.error().message);
       continue;
     }
+    const double left = member.hot ? kHot : 1;
     chain.nodes.push_back(*address);
     machines.push_back({.name = member.name,
                         .memory_bytes = of_memory(member.memory_bytes),
-                        .bytes_per_second = member.bytes_per_second,
-                        .link_seconds = *hop,
-                        .link_bytes_per_second = kLinkBytesPerSecond});
+                        .bytes_per_second = left * member.bytes_per_second,
+                        .prompt_bytes_per_second = left * member.prompt_bytes_per_second,
+                        .link_seconds = link->seconds,
+                        .link_bytes_per_second = link->bytes_per_second,
+                        .battery = member.battery});
+    LOG(kInfo, "{}: {:.1f} GB/s of weights, {:.2f} ms and {:.0f} Mbit/s away{}{}", member.name,
+        member.bytes_per_second / 1e9, 1e3 * link->seconds, 8e-6 * link->bytes_per_second, member.hot ? ", hot" : "",
+        member.battery ? ", on a battery" : "");
   }
   const KvType kv_type = TRY(parse_kv_type(options.kv_type));
   const int context = TRY(plan_memory(*model.checkpoint, *model.backend, options.context, kv_type)).context;
   const int streams = std::max(options.parallel, 1);
   const cluster::PlannerModel wanted = planner_model(*model.checkpoint, config, *model.backend,
                                                      {.context = context, .kv_type = kv_type, .streams = streams});
-  cluster::PlannedChain planned = TRY(cluster::plan_chain(wanted, machines, {.streams = streams}));
+  if (auto disk = cluster::measure_disk(model.checkpoint->path()); disk) machines[0].disk_bytes_per_second = *disk;
+  cluster::PlannedChain planned =
+      TRY(cluster::plan_chain(wanted, machines, {.streams = streams, .prompt_rows = kUsualPrompt}));
+  if (planned.streamed_bytes > 0)
+    return fail(
+        Code::kLimit,
+        "{} machines of the site have no room for the model, or are slower than this one's disk; this one alone, with "
+        "weights read from its disk, would do {:.1f} tokens/s: leave out --stages, and give --memory {}MiB",
+        machines.size(), planned.tokens_per_second, planned.bytes[0] >> 20);
   fmt::print(stderr, "{} machines of the site: {}\n", machines.size(), describe(planned, machines, config.n_layers()));
   // The owner is no node; those without layers are spare ones.
   for (auto& stage : planned.plan.stages) --stage.node;

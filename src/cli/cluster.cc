@@ -99,6 +99,13 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("--streams", options->plan.streams, "plan: answers at once")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
+  app.add_option("--prompt", options->plan.prompt_rows, "plan: tokens of a usual prompt")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--answer", options->plan.answer_tokens, "plan: tokens of a usual answer")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_flag("--cloud", options->plan.cloud, "plan: machines marked \"cloud\" may have layers, too");
   app.add_option("--context,-c", options->plan.model.context, "plan: positions of a conversation")
       ->check(CLI::Range(1, 1 << 24));
   app.add_option("--kv-type", options->plan.model.kv_type, "plan: how keys and values are kept")->capture_default_str();

@@ -21,13 +21,22 @@ using cluster::PlannedChain;
 using cluster::PlannerMachine;
 using cluster::PlannerModel;
 
-Result<double> number(const json::object& machine, std::string_view field, std::string_view where) {
+// `missing`: what it is where it is not said; without, it has to be.
+Result<double> number(const json::object& machine, std::string_view field, std::string_view where,
+                      std::optional<double> missing = {}) {
   const json::value* value = machine.if_contains(field);
+  if (!value && missing) return *missing;
   const bool is_number = value && value->is_number();
   const double given = is_number ? value->to_number<double>() : -1;
   if (!is_number || !(given >= 0))
     return fail(Code::kMalformed, "{}: \"{}\" has to be a number, not below 0", where, field);
   return given;
+}
+
+Result<bool> flag(const json::object& machine, std::string_view field, std::string_view where) {
+  const json::value* value = machine.if_contains(field);
+  if (value && !value->is_bool()) return fail(Code::kMalformed, "{}: \"{}\" has to be true or false", where, field);
+  return value && value->get_bool();
 }
 
 Result<PlannerMachine> read_machine(const json::value& value, std::string_view file, size_t index) {
@@ -40,8 +49,12 @@ Result<PlannerMachine> read_machine(const json::value& value, std::string_view f
   PlannerMachine made{.name = std::string(name->get_string())};
   made.memory_bytes = TRY(parse_size(where, std::string_view(memory->get_string())));
   made.bytes_per_second = 1e9 * TRY(number(*machine, "gigabytes_per_second", where));
+  made.prompt_bytes_per_second = 1e9 * TRY(number(*machine, "prompt_gigabytes_per_second", where, 0));
+  made.disk_bytes_per_second = 1e9 * TRY(number(*machine, "disk_gigabytes_per_second", where, 0));
   made.link_seconds = 1e-3 * TRY(number(*machine, "latency_ms", where));
   made.link_bytes_per_second = 1e6 / 8 * TRY(number(*machine, "megabits_per_second", where));
+  made.battery = TRY(flag(*machine, "battery", where));
+  made.cloud = TRY(flag(*machine, "cloud", where));
   return made;
 }
 
@@ -87,13 +100,27 @@ void print(const PlannedChain& planned, const std::vector<PlannerMachine>& machi
                     human_memory(machine.memory_bytes)});
   }
   fmt::print("{}", table(rows));
-  fmt::print("{:.1f} ms a token, {:.1f} tokens/s together, of {} layers\n", 1e3 * planned.token_seconds,
-             planned.tokens_per_second, n_layers);
+  fmt::print("{:.1f} ms a token, {:.0f} ms the prompt, {:.1f} tokens/s together, of {} layers\n",
+             1e3 * planned.token_seconds, 1e3 * planned.prompt_seconds, planned.tokens_per_second, n_layers);
+  if (planned.streamed_bytes > 0)
+    fmt::print("{} of the weights are read from the disk for every token (hearth run --memory {}MiB)\n",
+               human_memory(planned.streamed_bytes), planned.bytes[0] >> 20);
+  if (planned.replicas.size() > 1) {
+    std::string names;
+    for (const int i : planned.replicas)
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", machines[static_cast<size_t>(i)].name);
+    fmt::print("{} have room for all of it: with a server on each (docs/doors.md) {:.1f} tokens/s{}\n", names,
+               planned.replicas_tokens_per_second,
+               planned.replicas_tokens_per_second > planned.tokens_per_second ? ", which is better" : "");
+  }
   if (planned.alone_fits)
     fmt::print("{} alone: {:.1f} tokens/s{}\n", machines[0].name, planned.alone_tokens_per_second,
                planned.plan.stages.empty() ? ", and no chain is enough better to be worth it" : "");
   else
-    fmt::print("{} alone has too little memory\n", machines[0].name);
+    fmt::print("{} alone has too little memory{}\n", machines[0].name,
+               planned.alone_tokens_per_second > 0 && planned.streamed_bytes == 0
+                   ? fmt::format("; from its disk it would do {:.2f} tokens/s", planned.alone_tokens_per_second)
+                   : "");
 }
 
 }  // namespace
@@ -126,7 +153,11 @@ PlannerModel planner_model(const Checkpoint& checkpoint, const DecoderConfig& co
 Result<void> plan_cluster(const ClusterPlanOptions& options) {
   const std::vector<PlannerMachine> machines = TRY(read_machines(options.machines));
   const PlannerModel model = TRY(measure_model(options));
-  const PlannedChain planned = TRY(cluster::plan_chain(model, machines, {.streams = options.streams}));
+  const PlannedChain planned = TRY(cluster::plan_chain(model, machines,
+                                                       {.streams = options.streams,
+                                                        .prompt_rows = options.prompt_rows,
+                                                        .answer_tokens = options.answer_tokens,
+                                                        .cloud = options.cloud}));
   if (!options.json) {
     print(planned, machines, static_cast<int>(model.layers.size()));
     return {};
@@ -136,12 +167,18 @@ Result<void> plan_cluster(const ClusterPlanOptions& options) {
     stages.push_back({{"machine", machines[static_cast<size_t>(node)].name},
                       {"first_layer", layers.first},
                       {"end_layer", layers.end}});
+  json::array replicas;
+  for (const int i : planned.replicas) replicas.emplace_back(machines[static_cast<size_t>(i)].name);
   json::object out{{"own_layers", planned.plan.own_end},
                    {"stages", std::move(stages)},
                    {"token_seconds", planned.token_seconds},
+                   {"prompt_seconds", planned.prompt_seconds},
+                   {"streamed_bytes", planned.streamed_bytes},
+                   {"replicas", std::move(replicas)},
+                   {"replicas_tokens_per_second", planned.replicas_tokens_per_second},
                    {"tokens_per_second", planned.tokens_per_second},
                    {"alone_fits", planned.alone_fits}};
-  if (planned.alone_fits) out["alone_tokens_per_second"] = planned.alone_tokens_per_second;
+  if (planned.alone_tokens_per_second > 0) out["alone_tokens_per_second"] = planned.alone_tokens_per_second;
   fmt::print("{}\n", json::serialize(out));
   return {};
 }

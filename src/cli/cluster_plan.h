@@ -12,8 +12,8 @@ namespace hearth::cli {
 struct ClusterPlanOptions {
   ModelOptions model;
   std::string machines;  // the file
-  int streams = 1;
-  bool json = false;
+  int streams = 1, prompt_rows = 256, answer_tokens = 128;
+  bool cloud = false, json = false;
 };
 
 struct PlannerUse {

@@ -11,7 +11,7 @@
 #include "cli/service.h"
 #include "cli/settings.h"
 #include "cli/site_presence.h"
-#include "cluster/decode_rate.h"
+#include "cluster/machine_rates.h"
 #include "cluster/pack_part.h"
 #include "cluster/site.h"
 #include "model/open_cached.h"
@@ -54,7 +54,7 @@ Result<std::vector<std::byte>> read_piece(const PackCache& cache, const cluster:
 // Says in the site that this machine runs layers; null where the site has no broker.
 Result<std::unique_ptr<cluster::Presence>> announce(const Options& options, const Store& store,
                                                     const std::shared_ptr<SiteTls>& tls, const cluster::Node& node,
-                                                    double rate) {
+                                                    const cluster::MachineRates& rates) {
   const ListenAddress listen = TRY(parse_listen_address(options.listen));
   std::vector<cluster::MemberModel> models;
   if (const auto list = store.list())
@@ -63,7 +63,8 @@ Result<std::unique_ptr<cluster::Presence>> announce(const Options& options, cons
   auto presence = TRY(join_bus(
       tls, [=, &node, about = describe_machine(fmt::format("node-{}", node.port())), address = options.address] {
         cluster::Member member = about();
-        member.bytes_per_second = rate;
+        member.bytes_per_second = rates.bytes_per_second;
+        member.prompt_bytes_per_second = rates.prompt_bytes_per_second;
         member.stages_at = address.empty() ? reachable_address(listen, node.port(), place->load()) : address;
         member.models = models;
         member.stages = node.stages();
@@ -96,10 +97,10 @@ Result<void> run(const Options& options) {
   node.read_piece = [&](const cluster::Want& want) { return read_piece(*cache, want); };
   node.terms = TRY(cluster::TermFile::open(site_folder() / "terms"));
   const std::shared_ptr<SiteTls> tls = node.tls;
-  const double rate = TRY(cluster::measure_decode(*node.backend));
+  const cluster::MachineRates rates = TRY(cluster::measure_rates(*node.backend));
   const auto running = TRY(cluster::Node::start(std::move(node)));
   fmt::print(stderr, "Listening on port {} for owners of this site\n", running->port());
-  const auto presence = TRY(announce(options, store, tls, *running, rate));
+  const auto presence = TRY(announce(options, store, tls, *running, rates));
   if (presence) presence->relay().set_accept([&](Descriptor accepted) { running->take(std::move(accepted)); });
   notify_service("READY=1");
   while (signals.next() != ServiceSignals::Signal::kEnd) continue;

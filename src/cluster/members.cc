@@ -104,6 +104,7 @@ std::string to_json(const Member& m) {
                                       {"memory_bytes", m.memory_bytes},
                                       {"cores", m.cores},
                                       {"bytes_per_second", m.bytes_per_second},
+                                      {"prompt_bytes_per_second", m.prompt_bytes_per_second},
                                       {"battery", m.battery},
                                       {"hot", m.hot},
                                       {"running", m.running},
@@ -125,6 +126,7 @@ Result<Member> parse_member(std::string_view text) {
   fields.get("site_door", m.site_door);
   fields.get("memory_bytes", m.memory_bytes), fields.get("cores", m.cores);
   fields.get("bytes_per_second", m.bytes_per_second);
+  fields.get("prompt_bytes_per_second", m.prompt_bytes_per_second);
   fields.get("battery", m.battery), fields.get("hot", m.hot);
   fields.get("running", m.running), fields.get("queued", m.queued), fields.get("revoked", m.revoked);
   TRY(fields.done());

@@ -40,7 +40,8 @@ struct Member {
   std::string site_door{};    // the same for other servers of the site
   uint64_t memory_bytes = 0;  // free for models
   int cores = 0;
-  double bytes_per_second = 0;  // of weights read for one token, measured; 0: not measured yet
+  // Of weights read for one token, and of weights times rows of a prompt, measured; 0: not measured yet.
+  double bytes_per_second = 0, prompt_bytes_per_second = 0;
   bool battery = false;         // it runs on one
   bool hot = false;             // it is slowed down by heat
   int running = 0, queued = 0;  // requests

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "cluster/frame_link.h"
+#include "cluster/machine_rates.h"
 #include "cluster/pack_part.h"
 #include "cluster/push.h"
 #include "cluster/remote_chain.h"
@@ -112,6 +113,16 @@ class Nodes : public testing::Test {
   TestFolder folder_;
   std::shared_ptr<SiteTls> tls_;
 };
+
+TEST_F(Nodes, WhatALinkTakesIsMeasured) {
+  const auto node = start_node("one");
+  const auto link = measure_link(*tls_, address_of(*node));
+  ASSERT_TRUE(link) << link.error().message;
+  EXPECT_GT(link->seconds, 0);
+  EXPECT_GT(link->bytes_per_second, 1e6);
+  EXPECT_LT(link->bytes_per_second, 1e12);
+  EXPECT_FALSE(measure_link(*tls_, parse_listen_address("127.0.0.1:1").value()));
+}
 
 TEST_F(Nodes, AnswerAsOneMachine) {
   const auto whole = answers(*make_engine({}, {}));

@@ -15,9 +15,14 @@ struct PlannerMachine {
   std::string name;
   uint64_t memory_bytes = 0;    // that weights and state may take
   double bytes_per_second = 0;  // of weights read for one token, as its kernels do it in the power state it is in
-  double link_seconds =
-      0;  // one way, to the middle of the network: the way to another machine is both machines' together
+  // The same times rows where many go through at once, as a prompt's do; 0: no more than one at a time.
+  double prompt_bytes_per_second = 0;
+  double disk_bytes_per_second = 0;  // of weights that have no room in memory; 0: it does not read any while it runs
+  // One way, to the middle of the network: the way to another machine is both machines' together.
+  double link_seconds = 0;
   double link_bytes_per_second = 1e9;
+  bool battery = false;  // it runs on one: wanted only where it makes much of a difference
+  bool cloud = false;    // it is not of the site: wanted only if the policy says so
 };
 
 struct PlannerLayer {
@@ -32,20 +37,29 @@ struct PlannerModel {
 };
 
 struct PlannerWish {
-  int streams = 1;      // answers at once
-  double margin = 0.1;  // so much better than the owner alone several machines have to be
+  int streams = 1;                           // answers at once
+  double margin = 0.1;                       // so much better than the owner alone several machines have to be
+  int prompt_rows = 0, answer_tokens = 128;  // of a usual request
+  double battery_margin = 0.5;               // so much better than without them machines on batteries have to be
+  bool cloud = false;                        // machines of the cloud may be used
 };
 
 struct PlannedChain {
-  ChainPlan plan;                 // nodes are indices into the machines
-  double token_seconds = 0;       // of one answer
-  double tokens_per_second = 0;   // of all answers together
-  std::vector<uint64_t> bytes{};  // of the owner, then of each stage
-  bool alone_fits = false;
-  double alone_tokens_per_second = 0;
+  ChainPlan plan;                      // nodes are indices into the machines
+  double token_seconds = 0;            // of one answer
+  double prompt_seconds = 0;           // of its prompt, in chunks that follow each other through the stages
+  double tokens_per_second = 0;        // of all answers together, prompts included
+  std::vector<uint64_t> bytes{};       // of the owner, then of each stage
+  uint64_t streamed_bytes = 0;         // of the owner alone, which reads them from its disk for every token
+  bool alone_fits = false;             // in the owner's memory
+  double alone_tokens_per_second = 0;  // 0: neither there nor from its disk
+  // For several answers: the machines that have room for all of the model, if each answered requests of its own, and together then.
+  std::vector<int> replicas{};
+  double replicas_tokens_per_second = 0;
 };
 
-// machines[0] is the owner. The owner alone is always looked at, and kept unless a chain is better by the margin, or it does not fit.
+// machines[0] is the owner. The owner alone is always looked at, from its disk where its memory is too small, and kept unless a chain is
+// better by the margin.
 // Chains go over the others in the order of their links; which of them take part is tried for all sets of the first kPlannedMachines (or,
 // where these have too little memory, of those that have the most),
 // and their layers are divided exactly: for one answer so that the sum of all stages is least, for several the slowest stage.

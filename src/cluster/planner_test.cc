@@ -68,6 +68,62 @@ TEST(Planner, SeveralAnswersUseMachinesAtOnce) {
   EXPECT_GT(planned.tokens_per_second, 1.9 * planned.alone_tokens_per_second);
 }
 
+TEST(Planner, PromptsCountForWhoIsSlowWithThem) {
+  auto phone = machine(4000, 10), box = machine(4000, 8);
+  phone.prompt_bytes_per_second = 20e9, box.prompt_bytes_per_second = 800e9;
+  EXPECT_EQ(plan({phone, box}), "own 20") << "of tokens alone the phone does more";
+  EXPECT_EQ(plan({phone, box}, {.prompt_rows = 1000, .answer_tokens = 50}), "own 0 1:0-20");
+  EXPECT_EQ(plan({phone, box}, {.prompt_rows = 10, .answer_tokens = 5000}), "own 20");
+  // Chunks of a prompt follow each other: two machines do a long one in little more than half the time.
+  box.prompt_bytes_per_second = 100e9;
+  const PlannerWish wish{.margin = -1, .prompt_rows = 4096, .answer_tokens = 1};
+  auto half = box;
+  half.memory_bytes = 1200 * kMb;
+  const double alone = plan_chain(some_model(), std::vector{box}, wish)->prompt_seconds;
+  const auto both = plan_chain(some_model(), std::vector{half, half}, wish).value();
+  ASSERT_EQ(both.plan.stages.size(), 1u);
+  EXPECT_LT(both.prompt_seconds, 0.6 * alone);
+  // But every row of it goes over the link.
+  half.link_bytes_per_second = 1e5;
+  EXPECT_GT(plan_chain(some_model(), std::vector{half, half}, wish)->prompt_seconds, 4096 * 16'384 / 1e5);
+}
+
+TEST(Planner, WhatHasNoRoomIsReadFromTheDiskWhereNobodyHelps) {
+  auto owner = machine(1200, 10);
+  EXPECT_TRUE(plan({owner}).contains("fits on no chain"));
+  owner.disk_bytes_per_second = 1e9;
+  EXPECT_EQ(plan({owner}), "own 20");
+  const auto streamed = plan_chain(some_model(), std::vector{owner}, {}).value();
+  EXPECT_FALSE(streamed.alone_fits);
+  EXPECT_EQ(streamed.streamed_bytes, 1000 * kMb);
+  EXPECT_NEAR(streamed.token_seconds, 0.22 + 1.0, 1e-9);
+  EXPECT_EQ(plan({owner, machine(1000, 5)}), "own 10 1:10-20") << "another's memory is faster than a disk";
+  EXPECT_EQ(plan({owner, machine(1000, 0.5)}), "own 20") << "if it is not too slow itself";
+  owner.memory_bytes = 350 * kMb;
+  EXPECT_TRUE(plan({owner}).contains("fits on no chain")) << "two layers have to be in memory beside the ends";
+}
+
+TEST(Planner, BatteriesAndCloudsAreForWhereTheyAreNeeded) {
+  auto phone = machine(4000, 12), cloud = machine(9000, 100);
+  phone.battery = true, cloud.cloud = true;
+  EXPECT_EQ(plan({machine(4000, 10), phone}), "own 20") << "not for a fifth";
+  EXPECT_EQ(plan({machine(4000, 2), phone}), "own 0 1:0-20") << "but for six times as much";
+  EXPECT_EQ(plan({machine(1200, 10), phone}), "own 0 1:0-20") << "and where it does not fit without";
+  EXPECT_EQ(plan({machine(4000, 2), phone, machine(4000, 9)}), "own 0 2:0-20");
+  EXPECT_EQ(plan({machine(4000, 2), cloud}), "own 20");
+  EXPECT_TRUE(plan({machine(1200, 2), cloud}).contains("fits on no chain"));
+  EXPECT_EQ(plan({machine(4000, 2), cloud}, {.cloud = true}), "own 0 1:0-20");
+}
+
+TEST(Planner, SaysWhoCouldAnswerAloneForRequestsOfTheirOwn) {
+  const PlannerWish four{.streams = 4};
+  const auto planned =
+      plan_chain(some_model(), std::vector{machine(4000, 10), machine(1000, 10), machine(4000, 5)}, four).value();
+  EXPECT_EQ(planned.replicas, (std::vector{0, 2}));
+  EXPECT_NEAR(planned.replicas_tokens_per_second, 10 / 2.2 + 5 / 2.2, 1e-9);
+  EXPECT_TRUE(plan_chain(some_model(), std::vector{machine(4000, 10)}, {})->replicas.empty()) << "of one answer";
+}
+
 TEST(Planner, CountsWhatATokenReadsNotWhatLiesInMemory) {
   PlannerModel mixture = some_model();
   for (size_t i = 0; i < 10; ++i) mixture.layers[i].token_bytes /= 10;  // ten layers with experts
@@ -79,6 +135,7 @@ TEST(Planner, RefusesWhatIsNoQuestion) {
   EXPECT_FALSE(plan_chain(some_model(), {}, {}));
   EXPECT_FALSE(plan_chain({}, std::vector{machine(1, 1)}, {}));
   EXPECT_FALSE(plan_chain(some_model(), std::vector{machine(1, 1)}, {.streams = 0}));
+  EXPECT_FALSE(plan_chain(some_model(), std::vector{machine(1, 1)}, {.answer_tokens = 0}));
 }
 
 }  // namespace

@@ -95,6 +95,7 @@ class Reader {
   explicit Reader(std::span<const std::byte> bytes) : rest_(bytes) {}
   [[nodiscard]] bool ok() const { return ok_; }
   [[nodiscard]] bool done() const { return ok_ && rest_.empty(); }
+  [[nodiscard]] size_t left() const { return rest_.size(); }
   void refuse() { ok_ = false; }
   std::span<const std::byte> take(size_t bytes) {
     if (!ok_ || bytes > rest_.size()) {
@@ -373,13 +374,18 @@ void read(Reader& in, Enrolled& m) {
   m.revoked_pem = in.long_text();
 }
 
+void write(Writer& out, const Ping& m) { out.append(m.padding); }
+void read(Reader& in, Ping& m) {
+  if (in.left() > limits::kPieceOfModelBytes) return in.refuse();
+  const auto padding = in.take(in.left());
+  m.padding.assign(padding.begin(), padding.end());
+}
+
 void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden, m.format); }
 // Kinds without fields.
 void write(Writer&, const Leaving&) {}
-void write(Writer&, const Ping&) {}
 void write(Writer&, const Pong&) {}
 void read(Reader&, Leaving&) {}
-void read(Reader&, Ping&) {}
 void read(Reader&, Pong&) {}
 
 template <size_t kKind = 0>
