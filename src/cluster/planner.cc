@@ -58,8 +58,7 @@ double hop_seconds(const PlannerModel& model, const PlannerMachine& from, const 
 // The ends of each part's layers so that the sum of all, or the slowest of them, takes least; empty if they do not fit. The owner's part
 // may be empty, the others not.
 std::vector<size_t> divide(const PlannerModel& model, const Sums& sums, std::span<const PlannerMachine* const> parts,
-                           const PlannerWish& wish) {
-  const bool slowest = wish.streams > 1;
+                           const PlannerWish& wish, bool slowest) {
   const size_t n = model.layers.size();
   std::vector<std::vector<double>> best(parts.size(), std::vector<double>(n + 1, kNever));
   std::vector<std::vector<size_t>> from(parts.size(), std::vector<size_t>(n + 1));
@@ -172,14 +171,18 @@ Result<PlannedChain> plan_over(const PlannerModel& model, std::span<const Planne
         parts.push_back(&machines[static_cast<size_t>(others[i])]);
       }
     if (parts.size() - 1 > model.layers.size()) continue;
-    const std::vector<size_t> ends = divide(model, sums, parts, wish);
-    if (ends.empty()) continue;
-    const PlannedChain made = measured(model, sums, machines, chosen, ends, wish);
-    if (set == 0) alone = made, alone.alone_fits = true;
-    // Fewer machines come first where several are as good.
-    const bool better = made.tokens_per_second > best.tokens_per_second * (1 + 1e-9) ||
-                        (made.tokens_per_second >= best.tokens_per_second && made.bytes.size() < best.bytes.size());
-    if (best.bytes.empty() || better) best = made;
+    // Chunks of one prompt follow each other as several answers do, its tokens do not: both ways are tried for it.
+    for (const bool slowest : {false, true}) {
+      if (!slowest && wish.streams > 1) continue;
+      const std::vector<size_t> ends = divide(model, sums, parts, wish, slowest);
+      if (ends.empty()) break;
+      const PlannedChain made = measured(model, sums, machines, chosen, ends, wish);
+      if (set == 0) alone = made, alone.alone_fits = true;
+      // Fewer machines come first where several are as good.
+      const bool better = made.tokens_per_second > best.tokens_per_second * (1 + 1e-9) ||
+                          (made.tokens_per_second >= best.tokens_per_second && made.bytes.size() < best.bytes.size());
+      if (best.bytes.empty() || better) best = made;
+    }
   }
   if (alone.bytes.empty()) alone = streamed(model, sums, machines[0], wish);
   if (best.bytes.empty()) best = alone;

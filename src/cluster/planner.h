@@ -62,7 +62,7 @@ struct PlannedChain {
 // better by the margin.
 // Chains go over the others in the order of their links; which of them take part is tried for all sets of the first kPlannedMachines (or,
 // where these have too little memory, of those that have the most),
-// and their layers are divided exactly: for one answer so that the sum of all stages is least, for several the slowest stage.
+// and their layers are divided exactly: for one answer so that the sum of all stages is least, or the slowest if that is better for its prompt, for several the slowest stage.
 // kLimit if the model fits nowhere, with the bytes that are missing. Cost: 2^machines times stages times layers squared.
 inline constexpr size_t kPlannedMachines = 8;
 Result<PlannedChain> plan_chain(const PlannerModel& model, std::span<const PlannerMachine> machines,
