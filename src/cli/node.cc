@@ -15,15 +15,18 @@
 #include "cluster/pack_part.h"
 #include "cluster/site.h"
 #include "model/open_cached.h"
+#include "power/overload.h"
 
 namespace hearth::cli {
 namespace {
 
 // So long owners have to take their layers elsewhere.
 constexpr std::chrono::seconds kLeave{10};
+constexpr std::chrono::seconds kLook{1};  // at heat and battery
 
 struct Options {
   ModelOptions model;
+  power::Overload::Limits overload;
   std::string listen = "127.0.0.1:7950", address, join, name = machine_name();
 };
 
@@ -103,7 +106,16 @@ Result<void> run(const Options& options) {
   const auto presence = TRY(announce(options, store, tls, *running, rates));
   if (presence) presence->relay().set_accept([&](Descriptor accepted) { running->take(std::move(accepted)); });
   notify_service("READY=1");
-  while (signals.next() != ServiceSignals::Signal::kEnd) continue;
+  power::Sensors sensors;
+  power::Overload overload(options.overload);
+  for (bool away = false; signals.next(kLook) != ServiceSignals::Signal::kEnd;) {
+    if (overload.update(sensors.read()) == away) continue;
+    away = !away;
+    fmt::print(stderr, "{}\n",
+               away ? "Too hot, or the battery is low: owners are asked to take their layers elsewhere."
+                    : "Cool and charged enough to run layers again.");
+    running->set_away(away);
+  }
   notify_service("STOPPING=1");
   running->leave(kLeave);
   const cluster::NodeStats stats = running->stats();
@@ -124,6 +136,13 @@ std::function<Result<void>()> declare(CLI::App& app) {
   app.add_option("--name", options->name, "With --join: what this machine is called in the site");
   app.add_option("--threads,-t", options->model.n_threads, "Threads (default: HEARTH_THREADS, or the physical cores)")
       ->check(CLI::Range(0, 1024));
+  app.add_option("--max-temp", options->overload.max_temperature_c,
+                 "Above so many degrees Celsius, wants no layers (default: where the system would slow down)")
+      ->check(CLI::Range(30.0, 120.0));
+  app.add_option("--battery-floor", options->overload.battery_floor,
+                 "On the battery and at so many percent or fewer, wants no layers")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 90.0));
   app.add_option("--backend", options->model.backend, "What computes: cpu, or reference")->capture_default_str();
   return [options] { return run(*options); };
 }

@@ -153,6 +153,7 @@ void Node::serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& rea
     if (place) place->end();  // its owner gave that connection up
     place = session;
   }
+  if (away_) session->tell_leaving();
   for (;;) {
     auto frame = next_frame(*link, reader, kForever);
     if (!frame) {
@@ -179,14 +180,20 @@ void Node::serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& rea
   session_ended_.notify_all();
 }
 
+std::vector<std::shared_ptr<NodeSession>> Node::sessions() const {
+  std::vector<std::shared_ptr<NodeSession>> all;
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [id, session] : sessions_) all.push_back(session);
+  return all;
+}
+
+void Node::set_away(bool away) {
+  if (away_.exchange(away) == away || !away) return;  // owners look by themselves who is back
+  for (const auto& session : sessions()) session->tell_leaving();
+}
+
 void Node::leave(std::chrono::milliseconds patience) {
-  std::vector<std::shared_ptr<NodeSession>> sessions;
-  {
-    const std::scoped_lock lock(mutex_);
-    for (const auto& [id, session] : sessions_) sessions.push_back(session);
-  }
-  for (const auto& session : sessions) session->tell_leaving();
-  sessions.clear();
+  for (const auto& session : sessions()) session->tell_leaving();
   std::unique_lock lock(mutex_);
   session_ended_.wait_for(lock, patience, [&] { return sessions_.empty(); });
 }

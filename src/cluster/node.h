@@ -65,6 +65,8 @@ class Node {
   [[nodiscard]] NodeStats stats() const;
   // What runs here, for whom.
   [[nodiscard]] std::vector<MemberStage> stages() const;
+  // Wants no layers for now, or again; owners take them elsewhere if there is anywhere. Any thread.
+  void set_away(bool away);
   // Tells all owners that this machine will end, and waits until none has layers here, or for so long.
   void leave(std::chrono::milliseconds patience);
 
@@ -78,6 +80,7 @@ class Node {
   explicit Node(NodeOptions options) : options_(std::move(options)) {}
   void accept(const std::stop_token& stop);
   void end_finished();
+  [[nodiscard]] std::vector<std::shared_ptr<NodeSession>> sessions() const;
   void serve(Descriptor accepted);
   void serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& reader, const SessionId& id);
   bool check_owner(PeerLink& link, uint64_t epoch, const SessionId& id);
@@ -97,6 +100,7 @@ class Node {
   std::list<std::weak_ptr<PeerLink>> links_;
   std::condition_variable session_ended_;
   bool ending_ = false;
+  std::atomic<bool> away_{false};
   std::mutex compute_;  // the backend is one thread's at a time
   std::atomic<uint64_t> n_connections_{0}, n_refused_{0}, n_assignments_{0}, n_steps_{0}, n_stale_{0}, n_given_{0},
       n_stale_owners_{0};

@@ -114,6 +114,36 @@ class Nodes : public testing::Test {
   std::shared_ptr<SiteTls> tls_;
 };
 
+TEST_F(Nodes, AMachineThatIsTooHotGivesItsLayersAwayAndGetsThemBack) {
+  const auto whole = answers(*make_engine({}, {}));
+  const auto hot = start_node("hot"), other = start_node("other"), spare = start_node("spare");
+  const std::vector nodes{address_of(*hot), address_of(*other), address_of(*spare)};
+  RemoteChainOptions options{.tls = tls_,
+                             .nodes = nodes,
+                             .plan = even_plan(0, 2, 2),
+                             .timing = {.silence = Time(60'000), .second_chance = Time(100)}};
+  std::shared_ptr<Backend> backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
+  const auto chain = RemoteChain::create(std::move(options), pack(), backend).value();
+  const auto stages = [](const std::unique_ptr<Node>& node) { return !node->stages().empty(); };
+  // Each answer goes on until the layers are where they are wanted.
+  DecoderOptions decoder{.context = kContext, .rows_max = 0, .progress = {}};
+  decoder.layers = LayerRange{0, 0};
+  const auto engine =
+      Engine::create(load_model(pack(), backend, decoder).value(), {.parallel = 3, .chain = chain}).value();
+  EXPECT_EQ(answers(*engine), whole);
+  hot->set_away(true);
+  for (int i = 0; i < 200 && stages(hot); ++i) EXPECT_EQ(answers(*engine), whole);
+  EXPECT_FALSE(stages(hot));
+  EXPECT_TRUE(stages(spare));
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(answers(*engine), whole);
+  EXPECT_FALSE(stages(hot)) << "it is still hot";
+  hot->set_away(false);
+  for (int i = 0; i < 200 && !stages(hot); ++i) EXPECT_EQ(answers(*engine), whole);
+  EXPECT_TRUE(stages(hot));
+  EXPECT_EQ(chain->stats().losses, 0u);
+  EXPECT_GE(chain->stats().moves, 2u);
+}
+
 TEST_F(Nodes, WhatALinkTakesIsMeasured) {
   const auto node = start_node("one");
   const auto link = measure_link(*tls_, address_of(*node));
