@@ -141,6 +141,7 @@ Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Mod
     kept->lease = TRY(cluster::Lease::take(*kept->presence, site_folder() / "leases", options.chain, interrupt.flag()));
     chain.name = options.chain;
     chain.term = static_cast<uint32_t>(kept->lease->term());
+    chain.taken_away = [lease = kept->lease.get()] { return lease->lost(); };
   }
   chain.kept = kept;
   return cluster::RemoteChain::create(std::move(chain), model.checkpoint->path(), model.backend);

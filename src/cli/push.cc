@@ -1,6 +1,7 @@
 #include "cluster/push.h"
 
 #include <CLI/CLI.hpp>
+#include <boost/json/serialize.hpp>
 #include <memory>
 
 #include "cli/chain_options.h"
@@ -17,6 +18,7 @@ namespace {
 struct Options {
   ModelOptions model;
   std::vector<std::string> to;
+  bool json = false;
 };
 
 // The model's pack, made if there is none.
@@ -47,6 +49,11 @@ Result<void> run(const Options& options) {
     };
     pushed = TRY(cluster::push_pack(pack, *tls, nodes, progress));
   }
+  if (options.json)
+    fmt::print("{}\n", boost::json::serialize(boost::json::object{{"model", short_name(options.model)},
+                                                                  {"machines", options.to.size()},
+                                                                  {"pack_bytes", pushed.pack_bytes},
+                                                                  {"sent_bytes", pushed.sent_bytes}}));
   fmt::print(stderr, "{} machines have all {} of {}; {} left this one.\n", nodes.size(), human_bytes(pushed.pack_bytes),
              short_name(options.model), human_bytes(pushed.sent_bytes));
   return {};
@@ -56,6 +63,8 @@ std::function<Result<void>()> declare(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("MODEL", options->model.model, "Name in the store, .gguf file or pack")->required();
   app.add_option("NODE", options->to, "HOST:PORT of machines that run `hearth node`")->required();
+  app.add_flag("--json", options->json,
+               "Afterwards one object on stdout: bytes of the pack, and bytes that left this machine");
   return [options] { return run(*options); };
 }
 

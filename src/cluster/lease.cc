@@ -149,7 +149,8 @@ void Lease::renew(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     const auto done = step();
     if (done && *done == LeaseRule::Do::kLost) {
-      LOG(kWarning, "the chain {} is another owner's now: {}", chain_, rule_.other());
+      LOG(kWarning, "the chain {} is another owner's now: {}", chain_,
+          rule_.other().empty() ? "who gave it back since" : rule_.other());
       lost_ = true;
       return;
     }

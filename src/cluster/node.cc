@@ -66,7 +66,7 @@ bool Node::check_owner(PeerLink& link, uint64_t epoch, const SessionId& id) {
   if (raised) return true;
   ++n_stale_owners_;
   LOG(kWarning, "{}: {}", link.peer(), raised.error().message);
-  (void)link.send_all(to_bytes({epoch, 0, Failure{false, raised.error().message}}), kHandshake);
+  (void)link.send_all(to_bytes({epoch, 0, Failure{Failure::Of::kOwner, raised.error().message}}), kHandshake);
   return false;
 }
 

@@ -86,7 +86,7 @@ void NodeSession::load(uint64_t epoch, const Assign& assignment) {
   ++node_.n_assignments_;
   if (assignment.keep) {
     if (const auto opened = open_model(epoch, assignment); !opened)
-      return fail_with(epoch, opened.error().message, false);
+      return fail_with(epoch, opened.error().message, Failure::Of::kMachine);
     return say(epoch, Ready{});
   }
   std::vector<Pieces::Piece> made;
@@ -104,7 +104,7 @@ void NodeSession::load(uint64_t epoch, const Assign& assignment) {
       continue;
     }
     auto piece = make_piece(epoch, assignment, range);
-    if (!piece) return fail_with(epoch, piece.error().message, false);
+    if (!piece) return fail_with(epoch, piece.error().message, Failure::Of::kMachine);
     made.push_back(std::move(*piece));
   }
   pieces_.set_pieces(std::move(made));
@@ -217,7 +217,7 @@ void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
       if (epoch != pieces_.epoch()) ++node_.n_stale_;
       return;
     case Pieces::Did::kFail:
-      return fail_with(epoch, ran.error().message, false);
+      return fail_with(epoch, ran.error().message, Failure::Of::kMachine);
     case Pieces::Did::kSend:
       break;
   }
@@ -239,8 +239,9 @@ void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
 // With the lock on steps held.
 void NodeSession::send_on(uint64_t epoch, std::span<const std::byte> bytes) {
   const auto way = way_on(epoch);
-  if (!way) return fail_with(epoch, way.error().message, true);
-  if (auto sent = (*way)->send_all(bytes, kSendPatience); !sent) fail_with(epoch, sent.error().message, true);
+  if (!way) return fail_with(epoch, way.error().message, Failure::Of::kNext);
+  if (auto sent = (*way)->send_all(bytes, kSendPatience); !sent)
+    fail_with(epoch, sent.error().message, Failure::Of::kNext);
 }
 
 Result<std::shared_ptr<PeerLink>> NodeSession::way_on(uint64_t epoch) {
@@ -275,9 +276,9 @@ void NodeSession::answer_on(std::shared_ptr<PeerLink> link) {
   changed_.notify_all();
 }
 
-void NodeSession::fail_with(uint64_t epoch, const std::string& message, bool of_next) {
+void NodeSession::fail_with(uint64_t epoch, const std::string& message, Failure::Of of) {
   LOG(kWarning, "epoch {} for {}: {}", epoch, control_->peer(), message);
-  say(epoch, Failure{of_next, message});
+  say(epoch, Failure{of, message});
 }
 
 void NodeSession::say(uint64_t epoch, const Message& message) {

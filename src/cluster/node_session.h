@@ -59,7 +59,7 @@ class NodeSession {
   void send_on(uint64_t epoch, std::span<const std::byte> bytes);
   Result<std::shared_ptr<PeerLink>> way_on(uint64_t epoch);
   void say(uint64_t epoch, const Message& message);
-  void fail_with(uint64_t epoch, const std::string& message, bool of_next);
+  void fail_with(uint64_t epoch, const std::string& message, Failure::Of of);
   Result<void> copy_out(const std::stop_token& stop, uint64_t epoch, const CopyTo& copy);
   std::optional<Frame> next_part(uint64_t epoch, LayerRange range, std::vector<int32_t>& due, uint64_t& sent);
 

@@ -69,10 +69,18 @@ Result<void> RemoteChain::start(const SequenceOptions& sequences, int context) {
   return fail(Code::kIo, "no machine runs a stage: {}", why);
 }
 
+// Whether the chain is another owner's: then this one is over for good.
+bool RemoteChain::displaced() {
+  if (displaced_.empty() && options_.taken_away && options_.taken_away())
+    displaced_ = fmt::format("the chain {} is another owner's", options_.name);
+  return !displaced_.empty();
+}
+
 // Until the chain runs, by whatever plan, with no state.
 Result<void> RemoteChain::set_up() {
   do_actions();
-  while (!owner_.running()) pump(Time(50));
+  while (!owner_.running() && !displaced()) pump(Time(50));
+  if (displaced()) return fail(Code::kIo, "{}; started again, this one waits for it", displaced_);
   auto own = make_own_stage();
   failed_ = !own;
   over_ = false;
@@ -113,7 +121,7 @@ Result<Chain::Ran> RemoteChain::post(std::span<const SequenceOp> ops, std::span<
     return begin_again();
   }
   pump(Time(0));  // what happened since the last step
-  if (over_) return begin_again();
+  if (over_ || displaced()) return begin_again();
   std::vector<StepRows> all;
   for (const SequenceRows& part : rows) all.push_back({part.sequence, part.position, part.count});
   for (auto& part : in_parts(all, depth(), shape_.rows_max)) {
@@ -240,9 +248,14 @@ void RemoteChain::take(int node, Frame frame) {
   } else if (auto* answer = std::get_if<StepAnswer>(&frame.message)) {
     if (owner_.answered(frame.epoch, frame.step, now())) answers_.emplace_back(frame.step, std::move(answer->hidden));
   } else if (const auto* failure = std::get_if<Failure>(&frame.message)) {
+    if (failure->of == Failure::Of::kOwner) {
+      displaced_ = failure->message;
+      over_ = true;
+      return;
+    }
     if (frame.epoch != owner_.epoch()) return;
     LOG(kWarning, "{}: {}", options_.nodes[static_cast<size_t>(node)].text, failure->message);
-    if (failure->of_next && owner_.next_node(node) >= 0) {
+    if (failure->of == Failure::Of::kNext && owner_.next_node(node) >= 0) {
       nodes_[static_cast<size_t>(owner_.next_node(node))].trouble = failure->message;
       owner_.lost_next(node, now());
     } else {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -26,6 +27,8 @@ struct RemoteChainOptions {
   // Of a chain that has one owner at a time in the site, and that owner's term; empty: it is this process's alone.
   std::string name{};
   uint32_t term = 0;
+  // Whether another owner is known to have it by now. Any thread.
+  std::function<bool()> taken_away{};
   RowFormat rows = RowFormat::kF32;
   std::shared_ptr<const void> kept{};  // what has to live as long as the chain
 };
@@ -80,6 +83,7 @@ class RemoteChain final : public Chain {
                steps_kept(step_bytes_max(config_)), options_.term) {}
 
   Result<void> set_up();
+  bool displaced();
   Result<void> make_own_stage();
   Result<Ran> begin_again();
   Result<void> send_more();
@@ -120,6 +124,7 @@ class RemoteChain final : public Chain {
   int steps_done_ = 0;      // of the engine's, and not collected
   std::vector<std::pair<uint64_t, std::vector<float>>> answers_;
   bool over_ = false, failed_ = false;
+  std::string displaced_;  // by whom, once the chain is another owner's
   mutable std::mutex stats_mutex_;
   ChainStats stats_;
 };

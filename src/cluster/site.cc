@@ -153,7 +153,7 @@ Result<std::string> InvitationDesk::wait_for_one(const std::atomic<bool>& interr
       const auto* name = done ? std::get_if<Failure>(&done->message) : nullptr;
       return name ? name->message : std::string("a machine");
     }
-    (void)(*link)->send_all(to_bytes({0, 0, Failure{false, signed_pem.error().message}}), kPatience);
+    (void)(*link)->send_all(to_bytes({0, 0, Failure{Failure::Of::kMachine, signed_pem.error().message}}), kPatience);
     if (!right && ++wrong == kWrongSecretsMax)
       return fail(Code::kLimit, "{} machines came with a wrong token; invite anew", wrong);
   }
@@ -185,7 +185,7 @@ Result<void> join_site(const fs::path& folder, const Invitation& invitation, con
   fs::rename(folder / "authority.new", authority(folder), error);
   if (error) return fail(Code::kIo, "{}: {}", authority(folder).string(), error.message());
   TRY(open_site(folder));
-  (void)link->send_all(to_bytes({0, 0, Failure{false, machine}}), kPatience);
+  (void)link->send_all(to_bytes({0, 0, Failure{Failure::Of::kMachine, machine}}), kPatience);
   return {};
 }
 

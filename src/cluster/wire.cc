@@ -326,11 +326,11 @@ void write(Writer& out, const StepAnswer& m) { out.floats(m.hidden, m.format); }
 void read(Reader& in, StepAnswer& m) { m.hidden = in.floats(m.format); }
 
 void write(Writer& out, const Failure& m) {
-  out.put(static_cast<uint8_t>(m.of_next));
+  out.put(static_cast<uint8_t>(m.of));
   out.text(std::string_view(m.message).substr(0, limits::kFrameTextBytes));
 }
 void read(Reader& in, Failure& m) {
-  m.of_next = in.at_most<uint8_t>(1) != 0;
+  m.of = static_cast<Failure::Of>(in.at_most<uint8_t>(static_cast<uint64_t>(Failure::Of::kOwner)));
   m.message = in.text();
 }
 

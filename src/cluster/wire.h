@@ -98,7 +98,12 @@ struct Pong {  // its frame's step is the last that the stage ran
   bool operator==(const Pong&) const = default;
 };
 struct Failure {
-  bool of_next = false;  // the stage after this one is not to be reached
+  enum class Of : uint8_t {
+    kMachine,  // that says so
+    kNext,     // the stage after it, which is not to be reached
+    kOwner,    // the chain is another's now
+  };
+  Of of = Of::kMachine;
   std::string message;
 };
 // The same of any machine, on a connection for pieces: an empty piece says that it is not there, and will not be.

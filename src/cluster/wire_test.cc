@@ -96,7 +96,7 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
   sent.push_back({7, 12, StepAnswer{{3.0f, 4.0f}}});
   sent.push_back({7, 0, Ping{}});
   sent.push_back({7, 0, Pong{}});
-  sent.push_back({7, 0, Failure{true, "no route"}});
+  sent.push_back({7, 0, Failure{Failure::Of::kNext, "no route"}});
   sent.push_back({7, 0, Fetch{1ull << 33, 4096}});
   sent.push_back({7, 0, PackPiece{1ull << 33, bytes_of("weights")}});
   sent.push_back({0, 0, Enrol{"secret", "request"}});

@@ -1,4 +1,5 @@
 // A site with its broker as a user makes one: machines find each other, a broker that dies disturbs nobody, who is put out stays out.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -171,6 +172,36 @@ TEST_F(SiteTest, AnOldOwnerOfAChainIsRefusedByItsStages) {
   const auto old = test::run_program(question(chain), at("owner"));
   EXPECT_NE(old.exit_code, 0);
   EXPECT_TRUE(old.err.contains("term 1 of owner is refused")) << old.err;
+}
+
+TEST_F(SiteTest, AnOwnerWhoseChainIsAnothersSaysSoAndAnswersNothing) {
+  const auto one = join("one"), two = join("two");
+  const std::vector<std::string> chain{"--stages", address_of(*one), "--chain", "home"};
+  std::vector<std::string> serve{HEARTH_PROGRAM, "serve", model_, "--listen", "127.0.0.1:0", "--context", "256"};
+  serve.insert(serve.end(), chain.begin(), chain.end());
+  Program first(serve, at("owner"));
+  wait_until(first, "Listening on");
+  const auto ask = [&] {
+    test::RawClient client(
+        static_cast<uint16_t>(std::stoi(between(first.err(), "Listening on http://127.0.0.1:", "\n"))));
+    const std::string body = R"({"prompt":"The sea","max_tokens":4})";
+    client.send(
+        fmt::format("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: "
+                    "{}\r\n\r\n{}",
+                    body.size(), body));
+    return client.read_until("");
+  };
+  EXPECT_TRUE(ask().contains(" 200 ")) << first.err();
+  first.signal(SIGSTOP);
+  const auto second = test::run_program(question(chain), at("two"));
+  EXPECT_EQ(second.exit_code, 0) << second.err;
+  first.signal(SIGCONT);
+  const std::string refused = ask();
+  EXPECT_TRUE(refused.contains(" 503 ")) << refused;
+  EXPECT_TRUE(first.err().contains("is another owner's; started again, this one waits for it") ||
+              first.err().contains("the chain is two's"))
+      << first.err();
+  EXPECT_FALSE(first.err().contains("layers 0-30 here")) << first.err();
 }
 
 TEST_F(SiteTest, ARevokedMachineIsPutOut) {
