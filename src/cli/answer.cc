@@ -105,7 +105,7 @@ std::string stats_line(const Usage& usage, const EngineStats& stats) {
   const int ran = usage.prompt_tokens - usage.cached_tokens;
   auto rate = [](int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
   return fmt::format(
-      "prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}{}{}{}",
+      "prompt {} tokens ({} cached), {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {:.3g} J ({}){}{}{}{}{}",
       usage.prompt_tokens, usage.cached_tokens, rate(ran, usage.prefill_seconds), usage.completion_tokens,
       rate(std::max(0, usage.completion_tokens - 1), usage.decode_seconds), std::max(usage.joules, 0.0),
       joules_source(usage),
@@ -120,7 +120,8 @@ std::string stats_line(const Usage& usage, const EngineStats& stats) {
                                              stats.expert_hits + stats.expert_misses),
       usage.exit_kld_max == 0 ? ""
                               : fmt::format("; {} tokens left {} layers out (KLD at most {:g})", usage.exited_tokens,
-                                            usage.exit_layers, usage.exit_kld_max));
+                                            usage.exit_layers, usage.exit_kld_max),
+      usage.row_bits == 32 ? "" : fmt::format("; numbers of {} bits between machines", usage.row_bits));
 }
 
 }  // namespace hearth::cli

@@ -105,6 +105,10 @@ int RemoteChain::depth() const {
   return std::max(1, static_cast<int>(owner_.plan().stages.size()) + (owner_.plan().own_end > 0 ? 1 : 0));
 }
 
+int RemoteChain::row_bits() const {
+  return options_.rows == RowFormat::kF32 ? 32 : options_.rows == RowFormat::kI16 ? 16 : 8;
+}
+
 // What was under way is lost.
 Result<Chain::Ran> RemoteChain::begin_again() {
   parts_.clear(), answers_.clear();

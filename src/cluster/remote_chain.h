@@ -44,6 +44,7 @@ class RemoteChain final : public Chain {
   [[nodiscard]] const DecoderConfig& config() const override { return config_; }
   Result<void> start(const SequenceOptions& sequences, int context) override;
   [[nodiscard]] int depth() const override;
+  [[nodiscard]] int row_bits() const override;
   Result<Ran> post(std::span<const SequenceOp> ops, std::span<const SequenceRows> rows,
                    std::span<float> stream) override;
   Result<Ran> collect() override;

@@ -52,6 +52,8 @@ class Chain {
                            std::span<float> stream) = 0;
   // Waits for the oldest step under way, of which there is one.
   virtual Result<Ran> collect() = 0;
+  // Of each number that travels between machines; below 32 the answer is not that of one machine.
+  [[nodiscard]] virtual int row_bits() const { return 32; }
   // From any thread.
   [[nodiscard]] virtual ChainStats stats() const { return {}; }
 };

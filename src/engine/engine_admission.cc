@@ -225,6 +225,7 @@ Result<void> Engine::admit(Active& active) {
   active.admitted = EngineClock::now();
   active.usage.queue_seconds = seconds(active.admitted - active.submitted);
   active.usage.cached_tokens = reached;
+  if (options_.chain) active.usage.row_bits = options_.chain->row_bits();
   const std::scoped_lock lock(mutex_);
   stats_.prompt_tokens += active.tokens.size();
   stats_.cached_tokens += static_cast<uint64_t>(reached);

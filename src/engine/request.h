@@ -72,6 +72,7 @@ struct Usage {
   double joules = -1;                      // of the steps it was part of, its share by rows; negative: nobody knows
   bool joules_measured = false;            // else estimated, at least in part
   bool bits_lowered = false;               // the pacer had some of it computed at 4 bits
+  int row_bits = 32;                       // of numbers between the machines of a chain
   double exit_kld_max = 0;                 // the bound under which tokens of the answer left early; 0: none did
   int exit_layers = 0, exited_tokens = 0;  // so many layers were left out for so many of its tokens
 };

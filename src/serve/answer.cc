@@ -105,6 +105,7 @@ void collect(const Event& event, Choice& choice) {
 }
 
 void add_own_usage(boost::json::object& usage_json, const Usage& usage) {
+  if (usage.row_bits < 32) usage_json["row_bits"] = usage.row_bits;
   if (usage.exit_kld_max > 0)
     usage_json["early_exit"] = {
         {"kld_max", usage.exit_kld_max}, {"layers_saved", usage.exit_layers}, {"tokens", usage.exited_tokens}};

@@ -150,6 +150,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     usage.drafted_tokens += piece.usage.drafted_tokens;
     usage.accepted_tokens += piece.usage.accepted_tokens;
     usage.bits_lowered |= piece.usage.bits_lowered;
+    usage.row_bits = std::min(usage.row_bits, piece.usage.row_bits);
     usage.exited_tokens += piece.usage.exited_tokens;
     usage.exit_layers = piece.usage.exit_layers, usage.exit_kld_max = piece.usage.exit_kld_max;
     if (piece.usage.joules >= 0) {

@@ -85,12 +85,14 @@ TEST_F(ClusterTest, MachinesThatJoinedAnswerAsOne) {
   const auto uneven =
       test::run_program(question({"--stages", two.address + "=11-30", "--speculate", "3"}), at("owner"));
   EXPECT_EQ(uneven.out, whole) << uneven.err << "the first layers by the owner, with guessed tokens";
-  const std::vector<std::string> rounded{"--stages", one.address + "," + two.address, "--row-bits", "8"};
+  const std::vector<std::string> rounded{"--stages", one.address + "," + two.address, "--row-bits", "8", "--stats"};
   const auto first = test::run_program(question(rounded), at("owner")),
              again = test::run_program(question(rounded), at("owner"));
   EXPECT_EQ(first.exit_code, 0) << first.err;
   EXPECT_GT(first.out.size(), 60u) << "another answer, perhaps, but an answer";
   EXPECT_EQ(again.out, first.out);
+  EXPECT_TRUE(first.err.contains("numbers of 8 bits between machines")) << first.err << "the answer says so";
+  EXPECT_FALSE(split.err.contains("between machines")) << split.err;
 }
 
 TEST_F(ClusterTest, AKilledMachineIsReplacedInTheMiddleOfAnAnswer) {
