@@ -306,6 +306,15 @@ bool Catalog::unload(std::string_view asked) {
   return found;
 }
 
+std::optional<int64_t> Catalog::room_bytes() const {
+  const std::scoped_lock lock(shared_->mutex);
+  const int64_t most = models_bytes_max();
+  if (most == 0) return std::nullopt;
+  int64_t used = shared_->leaving_bytes;
+  for (const auto& slot : shared_->slots) used += slot->bytes;
+  return std::max<int64_t>(0, most - used);
+}
+
 std::vector<LoadedState> Catalog::loaded() const {
   std::vector<LoadedState> all;
   const std::scoped_lock lock(shared_->mutex);

@@ -103,6 +103,8 @@ class Catalog {
   // not, these have to give way (Engine::set_memory), each before its next step, and grow when there is room again.
   void set_memory(uint64_t process_bytes);
   [[nodiscard]] std::vector<LoadedState> loaded() const;  // by name
+  // For a further model without any being put out; empty: memory has no bound.
+  [[nodiscard]] std::optional<int64_t> room_bytes() const;
   [[nodiscard]] const ModelLibrary& library() const { return *library_; }
   [[nodiscard]] const std::map<std::string, std::string>& adapters() const { return options_.adapters; }
   [[nodiscard]] std::vector<ListedModel> list() const { return library_->list(); }

@@ -109,8 +109,11 @@ TEST_F(CatalogTest, SeveralThatAskForOneModelLoadItOnce) {
 
 TEST_F(CatalogTest, TheModelUsedLeastRecentlyGoesAndOneInUseStays) {
   const auto models = catalog(250);
+  EXPECT_EQ(models->room_bytes(), 250);
   auto llama = models->acquire("llama").value();
   models->acquire("qwen3").value();
+  EXPECT_EQ(models->room_bytes(), 50);
+  EXPECT_FALSE(catalog(0)->room_bytes()) << "no bound";
   EXPECT_EQ(names(*models), (Names{"llama", "qwen3"}));
   auto gemma = models->acquire("gemma3").value();
   EXPECT_EQ(names(*models), (Names{"Gemma3", "llama"})) << "llama is older but in use";

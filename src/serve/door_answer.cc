@@ -5,6 +5,7 @@
 #include <ctime>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "base/json.h"
 #include "base/limits.h"
@@ -189,7 +190,10 @@ std::vector<DoorView> DoorAnswer::views(const std::vector<std::shared_ptr<Door>>
                   .battery_percent = state.power.battery_percent};
     const DoorModel* model = find_model(state);
     view.has_model = model != nullptr;
-    if (model) view.loaded = model->loaded, view.running = model->running, view.waiting = model->waiting;
+    if (model) {
+      view.loaded = model->loaded, view.running = model->running, view.waiting = model->waiting;
+      view.crowds_out = !model->loaded && state.room_bytes && std::cmp_less(*state.room_bytes, model->bytes);
+    }
     if (const auto known = prefixes.find(address); known != prefixes.end())
       view.cached_tokens = static_cast<int>(known->second / kBytesPerToken);
     return all.emplace_back(view);

@@ -49,7 +49,8 @@ json::object to_json(const DoorState& state) {
                       {"digest", model.digest},
                       {"loaded", model.loaded},
                       {"running", model.running},
-                      {"waiting", model.waiting}});
+                      {"waiting", model.waiting},
+                      {"bytes", model.bytes}});
   json::object out{{"name", state.name},
                    {"computing", state.computing},
                    {"draining", state.draining},
@@ -60,6 +61,7 @@ json::object to_json(const DoorState& state) {
                    {"answer_seconds", state.answer_seconds},
                    {"share", state.power.share}};
   if (state.power.battery_percent) out["battery_percent"] = *state.power.battery_percent;
+  if (state.room_bytes) out["room_bytes"] = *state.room_bytes;
   out["models"] = std::move(models);
   return out;
 }
@@ -81,6 +83,9 @@ Result<DoorState> parse_door_state(std::string_view text) {
   double battery = -1;
   read(*object, "battery_percent", battery);
   if (battery >= 0) state.power.battery_percent = std::min(battery, 100.0);
+  int64_t room = -1;
+  read(*object, "room_bytes", room);
+  if (room >= 0) state.room_bytes = room;
   constexpr int kCountMax = 1 << 20;
   const auto bound = [](double& rate) { rate = rate > 0 ? std::min(rate, 1e9) : 0; };
   for (double* rate : {&state.decode_rate, &state.prompt_rate, &state.answer_seconds}) bound(*rate);
@@ -97,6 +102,7 @@ Result<DoorState> parse_door_state(std::string_view text) {
     read(*given, "loaded", model.loaded);
     read(*given, "running", model.running);
     read(*given, "waiting", model.waiting);
+    read(*given, "bytes", model.bytes);
     model.running = std::clamp(model.running, 0, kCountMax), model.waiting = std::clamp(model.waiting, 0, kCountMax);
   }
   return state;
@@ -234,6 +240,7 @@ DoorState Doors::own_state() {
                   .slots = options_.slots,
                   .queue_max = options_.queue_max};
   if (options_.power) state.power = options_.power();
+  state.room_bytes = server_.catalog().room_bytes();
   for (const LoadedState& each : server_.catalog().loaded()) {
     if (!each.model->engine) continue;
     const EngineStats stats = each.model->engine->stats();
@@ -246,7 +253,7 @@ DoorState Doors::own_state() {
     lock.unlock();
     std::vector<DoorModel> library;
     for (const ListedModel& model : server_.catalog().list())
-      library.push_back({.name = model.source.name, .digest = model.source.digest});
+      library.push_back({.name = model.source.name, .digest = model.source.digest, .bytes = model.source.bytes});
     lock.lock();
     library_ = std::move(library);
   }

@@ -53,6 +53,7 @@ struct DoorModel {
   std::string name, digest;
   bool loaded = false;
   int running = 0, waiting = 0;
+  uint64_t bytes = 0;  // of its files
 };
 struct DoorState {
   std::string name, computing;
@@ -60,6 +61,7 @@ struct DoorState {
   int slots = 1, queue_max = 64;
   double decode_rate = 0, prompt_rate = 0, answer_seconds = 0;
   DoorOptions::Power power{};
+  std::optional<int64_t> room_bytes{};  // for a further model beside those that are loaded; empty: no bound
   std::vector<DoorModel> models{};
 };
 boost::json::object to_json(const DoorState& state);

@@ -111,12 +111,14 @@ TEST(DoorFrameTest, FramesArriveWholeHoweverTheyAreCut) {
 
 TEST(DoorStateTest, WhatAnotherDoorTellsIsBounded) {
   const auto state = parse_door_state(
-      R"({"name":"b","slots":-3,"share":7,"decode_rate":-1,"battery_percent":400,"models":[{"name":"m","running":-9,"digest":4}]})");
+      R"({"name":"b","slots":-3,"share":7,"decode_rate":-1,"battery_percent":400,"room_bytes":-5,"models":[{"name":"m","running":-9,"digest":4}]})");
   ASSERT_TRUE(state);
   EXPECT_EQ(state->slots, 1);
   EXPECT_EQ(state->power.share, 1);
   EXPECT_EQ(state->decode_rate, 0);
   EXPECT_EQ(state->power.battery_percent, 100);
+  EXPECT_FALSE(state->room_bytes);
+  EXPECT_EQ(parse_door_state(R"({"room_bytes":7})")->room_bytes, 7);
   EXPECT_EQ(state->models.at(0).running, 0);
   const auto again = parse_door_state(boost::json::serialize(to_json(*state)));
   EXPECT_EQ(boost::json::serialize(to_json(*again)), boost::json::serialize(to_json(*state)));

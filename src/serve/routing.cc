@@ -11,6 +11,8 @@ namespace {
 
 // Until something was measured: a weak machine and a small model.
 constexpr double kDecodeRate = 20, kPromptRate = 200, kAnswerSeconds = 5, kLoadSeconds = 10;
+// What it costs others that their model has to be loaded again: so models settle where there is room for them.
+constexpr double kCrowdsOutSeconds = 30;
 // Each further sequence that runs slows the others: weights are read once for all, the rest is not.
 constexpr double kCrowding = 0.5;
 // Another machine has to be so much better: its answer travels, and may have to be computed again if it dies.
@@ -52,6 +54,7 @@ double expected_seconds(const DoorView& view, const DoorAsk& ask) {
   const double decode =
       ask.answer_tokens / (view.decode_rate > 0 ? view.decode_rate : kDecodeRate) * std::max(crowd, 1.0) / share;
   double seconds = queue_seconds(view) + prompt + decode + view.latency_seconds + (view.loaded ? 0 : kLoadSeconds);
+  if (view.crowds_out) seconds += kCrowdsOutSeconds;
   if (view.battery_percent) seconds *= *view.battery_percent < kBatteryLow ? 4 : 1.3;
   return view.here ? seconds * kMargin - kMarginSeconds : seconds;
 }

@@ -17,6 +17,7 @@ struct DoorView {
   bool usable = true;  // it answers, takes work in, and computes the tokens that this request needs
   bool has_model = true;
   bool loaded = true;                       // in memory
+  bool crowds_out = false;                  // loading it would put another model out, or not be possible at once
   int running = 0, waiting = 0;             // requests for the model
   int slots = 1, queue_max = 64;            // computed at once; waiting at most
   double decode_rate = 0, prompt_rate = 0;  // tokens a second of one request, as measured; 0: not yet
