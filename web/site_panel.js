@@ -70,6 +70,7 @@ export class SitePanel {
       'section.card',
       { 'aria-label': `Chain of ${chain.model}` },
       element('h3', {}, chain.model),
+      chain.plan && element('p.note', {}, `Planned: ${chain.plan}`),
       stages.length ? layerBar(stages) : element('p.note', {}, 'No other machine has its layers now.'),
       element(
         'dl.figure-pairs',

@@ -28,7 +28,9 @@ std::string describe(const cluster::PlannedChain& planned, const std::vector<Pla
   for (const auto& [node, layers] : planned.plan.stages)
     text += fmt::format("{}{}-{} on {}", text.empty() ? "layers " : ", ", layers.first, layers.end,
                         machines[static_cast<size_t>(node)].name);
-  return text;
+  text += fmt::format("; {:.0f} tokens/s expected, ", planned.tokens_per_second);
+  return text + (planned.alone_fits ? fmt::format("{:.0f} of this machine alone", planned.alone_tokens_per_second)
+                                    : "and this machine alone has no room for it");
 }
 
 }  // namespace
@@ -83,7 +85,8 @@ Result<void> choose_stages(const ModelOptions& options, const Model& model, cons
         "{} machines of the site have no room for the model, or are slower than this one's disk; this one alone, with "
         "weights read from its disk, would do {:.1f} tokens/s: leave out --stages, and give --memory {}MiB",
         machines.size(), planned.tokens_per_second, planned.bytes[0] >> 20);
-  fmt::print(stderr, "{} machines of the site: {}\n", machines.size(), describe(planned, machines, config.n_layers()));
+  chain.why = describe(planned, machines, config.n_layers());
+  fmt::print(stderr, "{} machines of the site: {}\n", machines.size(), chain.why);
   // The owner is no node; those without layers are spare ones.
   for (auto& stage : planned.plan.stages) --stage.node;
   chain.plan = std::move(planned.plan);

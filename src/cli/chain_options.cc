@@ -131,6 +131,7 @@ Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Mod
     TRY(choose_stages(options, model, config, kept->presence.get(), chain));
   } else {
     chain.plan = TRY(read_stages(options, config.n_layers(), chain.nodes));
+    chain.why = "as --stages says";
     for (const std::string& spare : options.spares) chain.nodes.push_back(TRY(parse_listen_address(spare)));
   }
   if (!options.chain.empty()) {

@@ -470,7 +470,9 @@ void RemoteChain::publish() {
 
 ChainStats RemoteChain::stats() const {
   const std::scoped_lock lock(stats_mutex_);
-  return stats_;
+  ChainStats stats = stats_;
+  stats.plan = options_.why;
+  return stats;
 }
 
 std::string RemoteChain::describe_plan() const {

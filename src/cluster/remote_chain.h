@@ -30,6 +30,7 @@ struct RemoteChainOptions {
   // Whether another owner is known to have it by now. Any thread.
   std::function<bool()> taken_away{};
   RowFormat rows = RowFormat::kF32;
+  std::string why{};                   // this plan, for people
   std::shared_ptr<const void> kept{};  // what has to live as long as the chain
 };
 

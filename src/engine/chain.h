@@ -22,6 +22,7 @@ struct ChainStats {
     double round_trip_seconds = 0;  // of the newest ping
   };
   std::vector<Machine> machines;
+  std::string plan{};           // the first one, and why it is that
   uint64_t steps = 0;           // posted, prompts in parts
   uint64_t epochs = 0;          // begun
   uint64_t losses = 0;          // of machines with a stage

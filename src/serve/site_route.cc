@@ -19,8 +19,8 @@ json::object shown(const std::string& model, const ChainStats& stats) {
                         {"frames", {{"sent", each.frames_sent}, {"received", each.frames_received}}},
                         {"round_trip_seconds", each.round_trip_seconds}});
   return {
-      {"model", model},       {"steps", stats.steps},     {"epochs", stats.epochs},         {"losses", stats.losses},
-      {"moves", stats.moves}, {"resumed", stats.resumed}, {"machines", std::move(machines)}};
+      {"model", model},         {"plan", stats.plan},   {"steps", stats.steps},     {"epochs", stats.epochs},
+      {"losses", stats.losses}, {"moves", stats.moves}, {"resumed", stats.resumed}, {"machines", std::move(machines)}};
 }
 
 void site(Server& server, RouteCall call) {

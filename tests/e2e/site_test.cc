@@ -113,6 +113,7 @@ TEST_F(SiteTest, MachinesFindEachOtherAndTheOwnerPlansWithThem) {
     EXPECT_TRUE(site.contains("\"stages_at\":\"" + address_of(*machine) + "\"")) << site;
     EXPECT_TRUE(site.contains("{\"address\":\"" + address_of(*machine) + "\",\"layers\":[")) << site;
   }
+  EXPECT_TRUE(site.contains(" tokens/s expected, ")) << site << "why it is so";
   EXPECT_TRUE(site.contains("\"broker\":true") && site.contains("\"losses\":0")) << site;
 }
 

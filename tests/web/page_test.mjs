@@ -317,7 +317,7 @@ const siteOf = (name, losses, sent) => ({
   ],
   doors: [{ name: 'hall', address: '10.0.0.3:8081', lives: false, models: [{ running: 1, waiting: 0 }] }],
   chains: [
-    { model: 'smollm2', steps: 40, epochs: 1, losses, moves: 0, resumed: 0, machines: [
+    { model: 'smollm2', plan: `layers 6-18 on ${name}; 9 tokens/s expected`, steps: 40, epochs: 1, losses, moves: 0, resumed: 0, machines: [
       { address: '10.0.0.2:7950', layers: [6, 18], bytes: { sent, received: sent }, frames: { sent: 9, received: 9 }, round_trip_seconds: 0.00031 },
       { address: '10.0.0.4:7950', layers: [18, 30], bytes: { sent, received: sent }, frames: { sent: 9, received: 9 }, round_trip_seconds: 0.0042 },
     ] },
@@ -339,6 +339,7 @@ for (const colorScheme of ['light', 'dark']) {
       await panel.getByRole('img').getAttribute('aria-label'),
       `Layers: 0-6 this machine, 6-18 ${hostile}, 18-30 10.0.0.4:7950`,
     );
+    await panel.getByText(`Planned: layers 6-18 on ${hostile}; 9 tokens/s expected`, { exact: true }).waitFor();
     const link = panel.getByRole('group', { name: 'Link to 10.0.0.4:7950' });
     assert.match(await link.textContent(), /layers 18-30Round trip4\.20 msSent[\d.]+ [kM]B\/sReceived[\d.]+ [kM]B\/s$/);
     assert.ok((await panel.locator('h3').allTextContents()).includes(hostile), 'names are text');
