@@ -6,6 +6,7 @@
 
 #include "base/embedded_file.h"
 #include "base/json.h"
+#include "net/url.h"
 #include "store/key_ring.h"
 
 namespace hearth::gateway {
@@ -32,7 +33,7 @@ void reply_error(const Exchange& exchange, int status, std::string_view message)
   reply_json(exchange, status, {{"error", {{"message", message}}}});
 }
 
-// One value of a query; values of ours need no percent signs.
+// One value of a query, as it stands there.
 std::string_view parameter(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const size_t end = std::min(query.find('&'), query.size());
@@ -120,7 +121,8 @@ class Handler {
     bool known = true;
     gateway_.look([&](const Pipeline& pipeline, const Moment& now) {
       if (path == "/v1/gateway/signals")
-        entries = pipeline.signals_json(parameter(query, "prefix"), count_of(query, kShownSignals, 100'000));
+        entries = pipeline.signals_json(percent_decoded(parameter(query, "prefix")).value_or(""),
+                                        count_of(query, kShownSignals, 100'000));
       else if (path == "/v1/gateway/events")
         entries = pipeline.events_json();
       else if (path == "/v1/gateway/decisions")

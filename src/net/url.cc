@@ -49,21 +49,25 @@ std::string Url::shown() const {
   return fmt::format("{}://{}{}{}", scheme, name, usual ? "" : ":" + port, path);
 }
 
-std::string Url::file_name() const {
-  const std::string_view last = std::string_view(path).substr(path.rfind('/') + 1);
-  std::string name;
-  for (size_t i = 0; i < last.size(); ++i) {
-    if (last[i] != '%') {
-      name += last[i];
-      continue;
+std::optional<std::string> percent_decoded(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (c == '%') {
+      const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
+      const int low = i + 2 < text.size() ? hex_digit(text[i + 2]) : -1;
+      if (high < 0 || low < 0) return std::nullopt;
+      c = static_cast<char>(high * 16 + low);
+      i += 2;
     }
-    const int high = i + 2 < last.size() ? hex_digit(last[i + 1]) : -1;
-    const int low = i + 2 < last.size() ? hex_digit(last[i + 2]) : -1;
-    if (high < 0 || low < 0) return {};
-    name += static_cast<char>(high * 16 + low);
-    i += 2;
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') return std::nullopt;
+    out += c;
   }
-  return name;
+  return out;
+}
+
+std::string Url::file_name() const {
+  return percent_decoded(std::string_view(path).substr(path.rfind('/') + 1)).value_or("");
 }
 
 Result<Url> parse_url(std::string_view text) {

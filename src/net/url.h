@@ -1,6 +1,7 @@
 // The parts of an http or https URL that decisions hang on.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,8 @@ struct Url {
 // kInvalidArgument if it is no URL, has control characters or another scheme than http or https.
 Result<Url> parse_url(std::string_view text);
 
+// Percent-decoded; empty if it does not decode or holds control characters.
+std::optional<std::string> percent_decoded(std::string_view text);
 // A path segment percent-encoded; '/' stays.
 std::string escape_path(std::string_view path);
 

@@ -4,32 +4,11 @@
 #include <boost/json/serialize.hpp>
 
 #include "base/json.h"
+#include "net/url.h"
 #include "serve/error.h"
 
 namespace hearth::serve {
 namespace {
-
-// Percent-decoded; empty if it does not decode or holds control characters.
-std::optional<std::string> decoded(std::string_view part) {
-  const auto digit = [](char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-  };
-  std::string out;
-  for (size_t i = 0; i < part.size(); ++i) {
-    char c = part[i];
-    if (c == '%') {
-      if (i + 2 >= part.size() || digit(part[i + 1]) < 0 || digit(part[i + 2]) < 0) return std::nullopt;
-      c = static_cast<char>(digit(part[i + 1]) * 16 + digit(part[i + 2]));
-      i += 2;
-    }
-    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') return std::nullopt;
-    out += c;
-  }
-  return out;
-}
 
 std::string_view take_part(std::string_view& path) {
   const size_t slash = std::min(path.find('/'), path.size());
@@ -50,7 +29,7 @@ std::optional<std::vector<std::string>> parameters_of(std::string_view pattern, 
       continue;
     }
     const bool rest = want.ends_with("...}");
-    auto value = decoded(rest ? std::exchange(path, "") : take_part(path));
+    auto value = percent_decoded(rest ? std::exchange(path, "") : take_part(path));
     if (!value || value->empty()) return std::nullopt;
     values.push_back(std::move(*value));
   }

@@ -1,6 +1,6 @@
 // A server (the real program with the tiny model), a browser, and what the tests do with both.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -11,33 +11,41 @@ const home = process.env.HEARTH_HOME ?? join(process.env.XDG_DATA_HOME ?? join(h
 const model =
   process.env.HEARTH_TEST_MODEL ?? join(home, 'models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf');
 
-// The address of a server: $HEARTH_PAGE_URL, or that of one started here.
-export async function startServer() {
-  if (process.env.HEARTH_PAGE_URL) return { url: process.env.HEARTH_PAGE_URL, stop() {} };
-  if (!existsSync(model)) throw new Error(`${model} is missing: ./dev fetch tiny`);
+// The program, in a folder of its own, once it said where it listens (`pattern`, whose first group is that). `files`: what lies there.
+export async function startProgram(argumentsIn, pattern, files = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'hearth-page-'));
-  const program = spawn(process.env.HEARTH_PROGRAM, ['serve', model, '--listen', '127.0.0.1:0', '--parallel', '2'], {
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+  const program = spawn(process.env.HEARTH_PROGRAM, argumentsIn(folder), {
     env: { ...process.env, HEARTH_HOME: folder },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const said = [];
   const gone = new Promise((resolve) => program.once('exit', resolve));
-  const url = await new Promise((resolve, reject) => {
-    program.once('exit', () => reject(new Error(`hearth serve ended:\n${said.join('\n')}`)));
+  const place = await new Promise((resolve, reject) => {
+    program.once('exit', () => reject(new Error(`the program ended:\n${said.join('\n')}`)));
     createInterface({ input: program.stderr }).on('line', (line) => {
       said.push(line);
-      const address = /^Listening on (http:\S+)/.exec(line);
-      if (address) resolve(`${address[1]}/`);
+      const found = pattern.exec(line);
+      if (found) resolve(found[1]);
     });
   });
   return {
-    url,
-    async stop() {
-      program.kill('SIGTERM');
+    place,
+    async stop(signal = 'SIGTERM') {
+      program.kill(signal);
       await gone;
-      rmSync(folder, { recursive: true });
+      rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+// The address of a server: $HEARTH_PAGE_URL, or that of one started here.
+export async function startServer() {
+  if (process.env.HEARTH_PAGE_URL) return { url: process.env.HEARTH_PAGE_URL, stop() {} };
+  if (!existsSync(model)) throw new Error(`${model} is missing: ./dev fetch tiny`);
+  const serve = () => ['serve', model, '--listen', '127.0.0.1:0', '--parallel', '2'];
+  const { place, stop } = await startProgram(serve, /^Listening on (http:\S+)/);
+  return { url: `${place}/`, stop };
 }
 
 export const startBrowser = () =>

@@ -49,12 +49,14 @@ function signal(each) {
   const values = curves.get(each.name) ?? [];
   if (typeof each.value !== 'string' && each.quality === 'good') values.push(Number(each.value));
   curves.set(each.name, values.slice(-kPoints));
-  const shown = typeof each.value === 'number' ? each.value.toPrecision(4) : String(each.value);
+  const heard = each.time_ms > 0;
+  const state = heard ? each.quality : 'not heard yet';
+  const shown = !heard ? '–' : typeof each.value === 'number' ? each.value.toPrecision(4) : String(each.value);
   return element(
     'article.signal',
     { 'data-quality': each.quality },
     element('h3', { title: each.label }, each.name),
-    element('p', {}, element('strong', {}, shown), ` ${each.unit} `, each.quality === 'good' ? '' : element('em', {}, each.quality)),
+    element('p', {}, element('strong', {}, shown), ` ${each.unit} `, state === 'good' ? '' : element('em', {}, state)),
     curve(values),
   );
 }
@@ -73,7 +75,7 @@ function pending(each) {
     'p.pending',
     {},
     `${each.source} wants ${each.signal} = ${each.value} ${each.unit} (${each.seconds_left} s left) `,
-    element('button', { type: 'button', onclick: confirm }, `Confirm ${each.signal} = ${each.value}`),
+    element('button.main-button', { type: 'button', onclick: confirm }, `Confirm ${each.signal} = ${each.value}`),
     said,
   );
 }
