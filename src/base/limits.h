@@ -127,5 +127,13 @@ inline constexpr uint64_t kGatewayNameBytes = 128;   // of a signal
 inline constexpr uint64_t kGatewayTextBytes = 1024;  // a value that is a text
 inline constexpr uint64_t kGatewayMessageBytes = 1u << 20;
 inline constexpr uint64_t kGatewayJsonDepth = 16;
+inline constexpr uint64_t kDbcBytes = 16u << 20;  // what frames of a CAN bus mean; large ones of cars reach 2 MB
+inline constexpr uint64_t kDbcMessages = 1 << 14;
+inline constexpr uint64_t kDbcSignals = 1024;  // of one message
+inline constexpr uint64_t kDbcNameBytes = 128;
+inline constexpr uint64_t kDbcTexts = 1 << 18;      // of values, all together
+inline constexpr uint64_t kDbcTextBytes = 1024;     // of one, and of a unit
+inline constexpr uint64_t kCandumpLineBytes = 512;  // FD frames have 150
+inline constexpr uint64_t kCoapResources = 1024;    // of one device
 
 }  // namespace hearth::limits

@@ -10,6 +10,8 @@
 
 namespace hearth::gateway {
 
+AdapterKind can_kind();
+AdapterKind coap_kind();
 AdapterKind home_assistant_kind();
 AdapterKind http_kind();
 AdapterKind modbus_kind();

@@ -17,6 +17,8 @@ namespace {
 std::string profile(std::string_view kind, const std::string& more = "") {
   const std::string port = "port = " + std::to_string(test::free_port()) + "\n";
   const std::map<std::string, std::string, std::less<>> needs = {
+      {"can", "dbc = \"" HEARTH_TEST_DATA "/can/plant.dbc\"\nlisten = \"127.0.0.1:0\"\n"},
+      {"coap", "host = \"127.0.0.1\"\n" + port},
       {"http", "listen = \"127.0.0.1:0\"\n"},
       {"mqtt", "host = \"127.0.0.1\"\n" + port},
       {"home_assistant", "host = \"127.0.0.1\"\n" + port},

@@ -5,7 +5,8 @@
 namespace hearth::gateway {
 
 std::span<const AdapterKind> adapter_kinds() {
-  static const std::array kKinds = {home_assistant_kind(), http_kind(), modbus_kind(), mqtt_kind(), sparkplug_kind()};
+  static const std::array kKinds = {can_kind(),    coap_kind(), home_assistant_kind(), http_kind(),
+                                    modbus_kind(), mqtt_kind(), sparkplug_kind()};
   return kKinds;
 }
 

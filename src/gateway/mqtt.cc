@@ -11,12 +11,6 @@
 namespace hearth::gateway {
 namespace {
 
-// Where a value stands in a payload: at a JSON pointer, or (empty) the payload is the value.
-struct Place {
-  std::string pointer;
-  BoolTexts texts;
-};
-
 enum class Meaning : uint8_t { kSample, kRequest, kAvailable };
 
 // What one topic says about one signal, or about whether a device is there.
@@ -47,16 +41,6 @@ Result<std::string> topic_of(const ConfigTable& table) {
   std::string topic = TRY(table.needed_text("topic"));
   if (!plain_topic(topic)) return table.wrong("topic", "has to be one topic of at most 512 bytes, without + and #");
   return topic;
-}
-
-Result<Place> read_place(const ConfigTable& table) {
-  Place place;
-  place.pointer = TRY(table.text("pointer", ""));
-  if (!place.pointer.empty() && place.pointer[0] != '/')
-    return table.wrong("pointer", "has to begin with /, as in \"/temperature\"");
-  place.texts.on = TRY(table.text("on", ""));
-  place.texts.off = TRY(table.text("off", ""));
-  return place;
 }
 
 Result<> read_points(const ConfigTable& table, std::string_view key, Meaning meaning, const SignalNames& names,
@@ -125,28 +109,6 @@ Result<Mapping> read_mapping(const ConfigTable& table, std::span<const Signal> s
   if (auto finished = out.finish(); !finished) return std::unexpected(finished.error());
   return mapping;
 }
-
-// A payload as one or several places want it: parsed as JSON when the first of them asks.
-class Payload {
- public:
-  explicit Payload(std::string_view text) : text_(text) {}
-  std::optional<Value> value(SignalType type, const Place& place) {
-    if (place.pointer.empty()) return value_of_text(type, text_, place.texts);
-    const boost::json::value* found = at(place.pointer);
-    return found == nullptr ? std::nullopt : value_of_json(type, *found, place.texts);
-  }
-  // Whether it is JSON that does not speak of this place: devices send parts of their state.
-  bool silent(const Place& place) { return !place.pointer.empty() && json() && at(place.pointer) == nullptr; }
-
- private:
-  const boost::json::value* at(std::string_view pointer) { return json() ? find_pointer(**json_, pointer) : nullptr; }
-  bool json() {
-    if (!json_) json_ = message_json(text_);
-    return json_->has_value();
-  }
-  std::string_view text_;
-  std::optional<Result<boost::json::value>> json_;
-};
 
 class MqttAdapter final : public Adapter {
  public:

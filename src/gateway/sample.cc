@@ -142,4 +142,25 @@ const boost::json::value* find_pointer(const boost::json::value& json, std::stri
   return json.find_pointer(pointer, error);
 }
 
+Result<Place> read_place(const ConfigTable& table) {
+  Place place;
+  place.pointer = TRY(table.text("pointer", ""));
+  if (!place.pointer.empty() && place.pointer[0] != '/')
+    return table.wrong("pointer", "has to begin with /, as in \"/temperature\"");
+  place.texts.on = TRY(table.text("on", ""));
+  place.texts.off = TRY(table.text("off", ""));
+  return place;
+}
+
+std::optional<Value> Payload::value(SignalType type, const Place& place) {
+  if (place.pointer.empty()) return value_of_text(type, text_, place.texts);
+  const boost::json::value* found = at(place.pointer);
+  return found == nullptr ? std::nullopt : value_of_json(type, *found, place.texts);
+}
+
+bool Payload::json() {
+  if (!json_) json_ = message_json(text_);
+  return json_->has_value();
+}
+
 }  // namespace hearth::gateway

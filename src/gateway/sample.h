@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "gateway/config.h"
 #include "gateway/signal.h"
 
 namespace hearth::gateway {
@@ -34,5 +35,28 @@ std::string_view name_of(Quality quality);  // "good", "stale", "out_of_range", 
 // A payload as JSON (limits kGatewayMessageBytes, kGatewayJsonDepth), or what stands at a JSON pointer (RFC 6901) in it. Null: nothing.
 Result<boost::json::value> message_json(std::string_view payload);
 const boost::json::value* find_pointer(const boost::json::value& json, std::string_view pointer);
+
+// Where a value stands in a payload: at a JSON pointer, or (empty) the payload is the value.
+struct Place {
+  std::string pointer;
+  BoolTexts texts;
+};
+// An adapter's entries `pointer`, `on`, `off`.
+Result<Place> read_place(const ConfigTable& table);
+
+// A payload as one or several places want it: parsed as JSON when the first of them asks.
+class Payload {
+ public:
+  explicit Payload(std::string_view text) : text_(text) {}
+  std::optional<Value> value(SignalType type, const Place& place);
+  // Whether it is JSON that does not speak of this place: devices send parts of their state.
+  bool silent(const Place& place) { return !place.pointer.empty() && json() && at(place.pointer) == nullptr; }
+
+ private:
+  const boost::json::value* at(std::string_view pointer) { return json() ? find_pointer(**json_, pointer) : nullptr; }
+  bool json();
+  std::string_view text_;
+  std::optional<Result<boost::json::value>> json_;
+};
 
 }  // namespace hearth::gateway
