@@ -182,7 +182,7 @@ TEST(Coap, ABodyWithoutEndIsGivenUp) {
   const AdapterHarness gateway(text);
   EXPECT_TRUE(soon([&] {
     return gateway.adapter().figures().state.find("dev/endless sends more than 1048576 bytes") != std::string::npos;
-  }));
+  })) << gateway.adapter().figures().state;
   EXPECT_TRUE(gateway.samples(kCbor).empty());
 }
 

@@ -22,5 +22,5 @@ for frame in can.CanutilsLogReader(sys.argv[2]):
         continue
     numbers = message.decode(bytes(frame.data), decode_choices=False)
     texts = {name: str(value) for name, value in message.decode(bytes(frame.data)).items() if not isinstance(value, (int, float))}
-    values = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    values = {name: float(value).hex() if math.isfinite(value) else None for name, value in numbers.items()}
     print(json.dumps({"message": message.name, "values": values, "texts": texts, "time": round(frame.timestamp * 1000)}))
