@@ -1,7 +1,7 @@
 """A CoAP device (aiocoap): coap_device.py PORT. Says "ready", and each write, on stderr.
 
 count (observed) counts up all the time; lamp and level (observed) and plain (not) are text; state is JSON, pack SenML JSON; long comes in
-many blocks; endless is more than anyone needs; cbor speaks another format.
+many blocks; cbor speaks another format.
 """
 import asyncio
 import json
@@ -27,7 +27,6 @@ bodies = {
     "state": lambda: (JSON, json.dumps(values["state"])),
     "pack": lambda: (SENML, json.dumps(senml())),
     "long": lambda: (JSON, json.dumps({"pad": "x" * 20_000, "value": 7})),
-    "endless": lambda: (TEXT, "9" * (2 << 20)),
     "cbor": lambda: (CBOR, "1"),
 }
 
@@ -72,7 +71,7 @@ class Plain(resource.Resource):
 async def main():
     site = resource.Site()
     for name in bodies:
-        site.add_resource(["dev", name], (Plain if name in ("plain", "long", "endless", "cbor") else Values)(name))
+        site.add_resource(["dev", name], (Plain if name in ("plain", "long", "cbor") else Values)(name))
     await aiocoap.Context.create_server_context(site, bind=("127.0.0.1", int(sys.argv[1])))
     print("ready", file=sys.stderr)
     count = site._resources[("dev", "count")]
