@@ -27,6 +27,8 @@ struct GatewayInputs {
   // A command from outside (Home Assistant, NCMD, a webhook) wants this value: goes through the guard like any decision.
   // `source` names who asked, for the audit.
   std::function<void(const Write&, std::string_view source)> request;
+  // Somebody outside confirms what waits with its token: the guard is asked again.
+  std::function<void(std::string_view token, std::string_view source)> confirm;
   // The device or peer that `signals` come from is away (true) or back (false): samples turn stale.
   std::function<void(std::span<const SignalId> signals, bool away)> away;
 };
@@ -42,6 +44,8 @@ class Adapter {
   // A value for a device, checked by the guard before. Returns once the device has taken it, with what was read back where the
   // protocol can. kNotFound: the signal is not one of this adapter's writable ones, whatever the guard said.
   virtual Result<> write(const Write& write) = 0;
+  // What waits for a person now, oldest first; nothing since start(). Never waits for the far side.
+  virtual void show_pending(std::span<const Pending> /*pending*/) {}
   virtual void stop() = 0;  // ends threads, says goodbye (offline, NDEATH); start() may follow
   virtual AdapterFigures figures() const = 0;
 };

@@ -42,6 +42,7 @@ class AdapterLine {
   // Never wait.
   void act(const Act& act);
   void publish(const Sample& sample);
+  void show_pending(std::span<const Pending> pending) { part_.adapter->show_pending(pending); }
 
   struct Figures {
     AdapterFigures adapter;

@@ -42,6 +42,7 @@ TEST_P(EveryAdapter, StartsStopsAndStartsAgainWithoutItsCounterpart) {
     ASSERT_TRUE(adapter
                     .start({.sample = [](const Sample&) {},
                             .request = [](const Write&, std::string_view) {},
+                            .confirm = [](std::string_view, std::string_view) {},
                             .away = [](std::span<const SignalId>, bool) {}})
                     .has_value());
     EXPECT_FALSE(adapter.figures().state.empty());

@@ -104,6 +104,7 @@ Result<void> Gateway::reload() {
   }
   running_ = std::move(next);
   tried_.clear();
+  pending_shown_ = 0;
   audit_->add(now().wall_ms, "reload", json::serialize(json::object{{"profile", options_.profile.string()}}));
   return {};
 }
@@ -112,6 +113,9 @@ GatewayInputs Gateway::inputs() {
   return {
       [this](const Sample& sample) { enqueue(sample); },
       [this](const Write& write, std::string_view source) { enqueue(Wanted{write, std::string(source)}); },
+      [this](std::string_view token, std::string_view source) {
+        enqueue(Confirmed{std::string(token), std::string(source)});
+      },
       [this](std::span<const SignalId> signals, bool away) { enqueue(Away{{signals.begin(), signals.end()}, away}); }};
 }
 
@@ -119,8 +123,8 @@ GatewayInputs Gateway::inputs() {
 void Gateway::enqueue(Input input) {
   {
     const std::scoped_lock lock(inbox_mutex_);
-    if (inbox_.size() >= kInboxMax &&
-        (std::holds_alternative<Sample>(input) || std::holds_alternative<Wanted>(input))) {
+    if (inbox_.size() >= kInboxMax && (std::holds_alternative<Sample>(input) || std::holds_alternative<Wanted>(input) ||
+                                       std::holds_alternative<Confirmed>(input))) {
       ++inbox_dropped_;
       return;
     }
@@ -159,6 +163,8 @@ void Gateway::handle(Input& input, const Moment& moment, Out& out) {
   if (const auto* sample = std::get_if<Sample>(&input)) pipeline.sample(*sample, moment, out);
   if (const auto* away = std::get_if<Away>(&input)) pipeline.away(away->signals, away->away, moment, out);
   if (const auto* wanted = std::get_if<Wanted>(&input)) pipeline.request(wanted->write, wanted->source, moment, out);
+  if (const auto* confirmed = std::get_if<Confirmed>(&input))  // what came of it is in the audit
+    (void)pipeline.confirm(confirmed->token, confirmed->source, moment, out);
   if (const auto* answer = std::get_if<Answer>(&input)) pipeline.answer(answer->decision, answer->choice, moment, out);
   if (const auto* reason = std::get_if<Reason>(&input)) pipeline.reason(reason->decision, reason->text, moment);
   if (auto* done = std::get_if<Done>(&input)) finish(std::move(*done), moment);
@@ -187,6 +193,10 @@ void Gateway::carry_out(Out& out) {
   if (!out.questions.empty()) questions_news_.notify_one();
   for (const Sample& sample : out.publish)
     for (const auto& line : running_.lines) line->publish(sample);
+  if (pending_shown_ == running_.pipeline->pending_changes()) return;
+  pending_shown_ = running_.pipeline->pending_changes();
+  const std::vector<Pending> pending = running_.pipeline->pending();
+  for (const auto& line : running_.lines) line->show_pending(pending);
 }
 
 // Every line was asked; the one whose signal it is says something else than kNotFound.

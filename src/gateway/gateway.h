@@ -68,6 +68,9 @@ class Gateway {
     Write write;
     std::string source;
   };
+  struct Confirmed {
+    std::string token, source;
+  };
   struct Done {
     int64_t act = 0;
     Result<> result;
@@ -80,7 +83,7 @@ class Gateway {
     int64_t decision = 0;
     std::string text;
   };
-  using Input = std::variant<Sample, Away, Wanted, Done, Answer, Reason>;
+  using Input = std::variant<Sample, Away, Wanted, Confirmed, Done, Answer, Reason>;
   // What runs of one profile.
   struct Running {
     std::vector<std::unique_ptr<AdapterLine>> lines;
@@ -110,6 +113,7 @@ class Gateway {
   mutable std::mutex mutex_;  // of running_ and what hangs on it
   Running running_;
   std::map<int64_t, Tried> tried_;
+  uint64_t pending_shown_ = 0;  // Pipeline::pending_changes() of what the adapters were shown
   mutable std::mutex inbox_mutex_;
   std::condition_variable_any inbox_news_;
   std::vector<Input> inbox_;

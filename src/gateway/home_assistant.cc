@@ -11,26 +11,34 @@
 #include "gateway/mqtt_client.h"
 #include "gateway/profile.h"
 #include "gateway/sample.h"
+#include "text/utf8.h"
 
 namespace hearth::gateway {
 namespace {
 
 namespace json = boost::json;
 
-constexpr std::array<std::string_view, 8> kComponents = {"sensor", "binary_sensor", "switch", "number",
+constexpr std::array<std::string_view, 9> kComponents = {"sensor", "binary_sensor", "switch", "light", "number",
                                                          "select", "lock",          "event",  "update"};
+constexpr std::string_view kNothingWaits = "nothing";
+constexpr size_t kStateMost = 200;  // bytes; Home Assistant takes states of 255 characters
+
+// What an entity is for: the value of a signal, confirming what waits to be written to it, or telling everything that waits.
+enum class Role : uint8_t { kValue, kConfirm, kWaits };
 
 struct Entity {
   SignalId signal = 0;
   std::optional<SignalId> latest, install;  // update: the newest version, and what starts it
   std::string id, component, name, device_class, icon;
   std::vector<std::string> event_types;
+  Role role = Role::kValue;
+  bool lock = false;  // its two states are called locked and unlocked
 };
 
 struct Options {
   MqttOptions mqtt;
   std::string prefix, base, node, device_name;  // base: of our topics; node: begins every id
-  bool device_form = false;
+  bool device_form = false, confirm = false;
   std::vector<Entity> entities;
 };
 
@@ -55,8 +63,8 @@ std::string_view default_component(const Signal& signal) {
 }
 
 bool writes(const Entity& entity) {
-  return entity.component == "switch" || entity.component == "number" || entity.component == "select" ||
-         entity.component == "lock";
+  return entity.component == "switch" || entity.component == "light" || entity.component == "number" ||
+         entity.component == "select" || entity.component == "lock";
 }
 
 Result<> check(const ConfigTable& table, const Entity& entity, const Signal& signal) {
@@ -67,7 +75,8 @@ Result<> check(const ConfigTable& table, const Entity& entity, const Signal& sig
     return table.wrong(
         "component",
         fmt::format("{} cannot be written: give it [signal.write], or use sensor or binary_sensor", signal.name));
-  const bool flag = entity.component == "switch" || entity.component == "lock" || entity.component == "binary_sensor";
+  const bool flag = entity.component == "switch" || entity.component == "light" || entity.component == "lock" ||
+                    entity.component == "binary_sensor";
   if (flag != (signal.type == SignalType::kBool) ||
       (entity.component == "number" && signal.type != SignalType::kNumber) ||
       ((entity.component == "select" || entity.component == "event" || entity.component == "update") &&
@@ -85,6 +94,7 @@ Result<Entity> read_entity(const ConfigTable& table, const SignalNames& names, s
   const Signal& signal = signals[entity.signal];
   entity.id = id_of(signal.name);
   entity.component = TRY(table.text("component", default_component(signal)));
+  entity.lock = entity.component == "lock";
   entity.name = TRY(table.text("name", signal.label));
   entity.device_class = TRY(table.text("device_class", ""));
   entity.icon = TRY(table.text("icon", ""));
@@ -99,6 +109,27 @@ Result<Entity> read_entity(const ConfigTable& table, const SignalNames& names, s
   if (auto checked = check(table, entity, signal); !checked) return std::unexpected(checked.error());
   if (auto finished = table.finish(); !finished) return std::unexpected(finished.error());
   return entity;
+}
+
+// For each signal shown that a person has to confirm a button, and one sensor for all of them.
+void add_confirmation(std::vector<Entity>& entities, std::span<const Signal> signals) {
+  std::map<SignalId, Entity> buttons;
+  for (const Entity& entity : entities) {
+    const SignalId target = entity.install.value_or(entity.signal);
+    const auto& write = signals[target].write;
+    if (!write || write->action_class != ActionClass::kConfirm) continue;
+    Entity button;
+    button.signal = target, button.id = "confirm_" + id_of(signals[target].name), button.component = "button";
+    button.name = entity.install ? signals[target].label : entity.name;
+    button.role = Role::kConfirm, button.lock = entity.lock;
+    buttons.try_emplace(target, std::move(button));
+  }
+  if (buttons.empty()) return;
+  Entity waits;
+  waits.signal = buttons.begin()->first, waits.id = "waits", waits.component = "sensor";
+  waits.name = "Waits for confirmation", waits.role = Role::kWaits;
+  entities.push_back(std::move(waits));
+  for (auto& [signal, button] : buttons) entities.push_back(std::move(button));
 }
 
 Result<Options> read_options(const ConfigTable& table, std::span<const Signal> signals) {
@@ -131,9 +162,13 @@ Result<Options> read_options(const ConfigTable& table, std::span<const Signal> s
   for (const SignalId id : listed) {
     if (!there.insert(id).second) continue;
     const Signal& signal = signals[id];
-    options.entities.push_back(
-        {id, {}, {}, id_of(signal.name), std::string(default_component(signal)), signal.label, {}, {}, {}});
+    Entity entity;
+    entity.signal = id, entity.id = id_of(signal.name), entity.component = default_component(signal);
+    entity.name = signal.label;
+    options.entities.push_back(std::move(entity));
   }
+  options.confirm = TRY(table.flag("confirm", false));
+  if (options.confirm) add_confirmation(options.entities, signals);
   std::map<std::string, SignalId> ids;
   for (const Entity& entity : options.entities)
     if (const auto [found, fresh] = ids.try_emplace(entity.id, entity.signal); !fresh)
@@ -142,13 +177,15 @@ Result<Options> read_options(const ConfigTable& table, std::span<const Signal> s
   return options;
 }
 
+json::object origin() { return {{"name", "hearth"}, {"sw_version", "1"}}; }
+
 class HomeAssistant final : public Adapter {
  public:
   HomeAssistant(Options options, std::span<const Signal> signals)
       : options_(std::move(options)), signals_(signals.begin(), signals.end()), client_(options_.mqtt, counters_) {
     for (size_t i = 0; i < options_.entities.size(); i++) {
       const Entity& entity = options_.entities[i];
-      by_signal_[entity.signal].push_back(i);
+      if (entity.role == Role::kValue) by_signal_[entity.signal].push_back(i);
       if (entity.latest) by_signal_[*entity.latest].push_back(i);
       topics_.insert(options_.device_form ? device_topic() : config_topic(entity));
       by_command_[topic(entity, "set")] = i;
@@ -163,6 +200,15 @@ class HomeAssistant final : public Adapter {
                           .lost = {},
                           .message = [this](std::string_view topic, std::string_view payload,
                                             bool retained) { take(topic, payload, retained); }});
+  }
+  // A token reaches the broker, so this is asked for by `confirm`. After a connection was made it is said again.
+  void show_pending(std::span<const Pending> pending) override {
+    if (!options_.confirm) return;
+    {
+      const std::scoped_lock lock(mutex_);
+      pending_.assign(pending.begin(), pending.end());
+    }
+    say_pending();
   }
   void stop() override { client_.stop(MqttMessage{status_topic(), "offline", 1, true}); }
   AdapterFigures figures() const override { return counters_.figures(); }
@@ -232,19 +278,57 @@ class HomeAssistant final : public Adapter {
     return text_of(sample.value, texts(entity));
   }
   static BoolTexts texts(const Entity& entity) {
-    if (entity.component == "lock") return {"LOCKED", "UNLOCKED"};
+    if (entity.lock) return {"LOCKED", "UNLOCKED"};
     return {"ON", "OFF"};
+  }
+
+  std::string what_waits(const Entity& entity, const Pending& pending) const {
+    const std::string& unit = signals_[pending.signal].unit;
+    return fmt::format("set {} to {}{}{}", entity.name, text_of(pending.value, texts(entity)), unit.empty() ? "" : " ",
+                       unit);
+  }
+
+  // Of several values that wait to be written to one signal the button shows the oldest.
+  void say_pending() {
+    const std::scoped_lock one_after_another(saying_);
+    std::vector<Pending> pending;
+    {
+      const std::scoped_lock lock(mutex_);
+      pending = pending_;
+    }
+    if (options_.device_form) describe();
+    std::string all;
+    for (const Entity& entity : options_.entities) {
+      if (entity.role != Role::kConfirm) continue;
+      const auto first = std::ranges::find(pending, entity.signal, &Pending::signal);
+      if (!options_.device_form) describe(entity);
+      (void)client_.publish({topic(entity, "available"), first == pending.end() ? "offline" : "online", 1, true});
+      if (first != pending.end()) all += (all.empty() ? "" : "; ") + what_waits(entity, *first);
+    }
+    if (all.size() > kStateMost) {
+      all.resize(kStateMost);
+      all.resize(all.size() - incomplete_utf8_tail(all));
+    }
+    for (const Entity& entity : options_.entities)
+      if (entity.role == Role::kWaits)
+        (void)client_.publish({topic(entity, "state"), all.empty() ? std::string(kNothingWaits) : all, 1, true});
   }
 
   json::object description(const Entity& entity) const {
     const Signal& signal = signals_[entity.signal];
-    json::object object = {
-        {"name", entity.name},
-        {"unique_id", object_id(entity)},
-        {"object_id", object_id(entity)},
-        {"state_topic", topic(entity, "state")},
-        {"availability", json::array{{{"topic", status_topic()}}, {{"topic", topic(entity, "available")}}}},
-        {"availability_mode", "all"}};
+    json::object object = {{"name", entity.name},
+                           {"unique_id", object_id(entity)},
+                           {"object_id", object_id(entity)},
+                           {"availability", json::array{{{"topic", status_topic()}}}},
+                           {"availability_mode", "all"}};
+    if (entity.role != Role::kWaits)
+      object["availability"].as_array().push_back(json::object{{"topic", topic(entity, "available")}});
+    if (entity.role == Role::kConfirm) {
+      describe_confirmation(entity, object);
+      return object;
+    }
+    object["state_topic"] = topic(entity, "state");
+    if (entity.role == Role::kWaits) return object;
     if (!entity.device_class.empty()) object["device_class"] = entity.device_class;
     if (!entity.icon.empty()) object["icon"] = entity.icon;
     if (entity.component == "sensor" && signal.type == SignalType::kNumber) object["state_class"] = "measurement";
@@ -268,10 +352,29 @@ class HomeAssistant final : public Adapter {
     return object;
   }
 
+  // Pressing it sends the token, so that what is confirmed is what was shown.
+  void describe_confirmation(const Entity& entity, json::object& object) const {
+    const std::scoped_lock lock(mutex_);
+    const auto first = std::ranges::find(pending_, entity.signal, &Pending::signal);
+    const bool waits = first != pending_.end();
+    object["name"] = "Confirm: " + (waits ? what_waits(entity, *first) : entity.name);
+    object["command_topic"] = topic(entity, "set");
+    object["payload_press"] = waits ? std::string_view(first->token) : kNothingWaits;
+    object["icon"] = "mdi:check-decagram";
+  }
+
+  json::object device() const {
+    return {{"identifiers", json::array{options_.node}}, {"name", options_.device_name}, {"manufacturer", "Hearth"}};
+  }
+
+  void describe(const Entity& entity) {
+    json::object object = description(entity);
+    object["device"] = device();
+    object["origin"] = origin();
+    (void)client_.publish({config_topic(entity), json::serialize(object), 1, true});
+  }
+
   void describe() {
-    const json::object device = {
-        {"identifiers", json::array{options_.node}}, {"name", options_.device_name}, {"manufacturer", "Hearth"}};
-    const json::object origin = {{"name", "hearth"}, {"sw_version", "1"}};
     if (options_.device_form) {
       json::object components;
       for (const Entity& entity : options_.entities) {
@@ -279,16 +382,11 @@ class HomeAssistant final : public Adapter {
         object["platform"] = entity.component;
         components[entity.id] = std::move(object);
       }
-      const json::object all = {{"device", device}, {"origin", origin}, {"components", components}};
+      const json::object all = {{"device", device()}, {"origin", origin()}, {"components", components}};
       (void)client_.publish({device_topic(), options_.entities.empty() ? "" : json::serialize(all), 1, true});
       return;
     }
-    for (const Entity& entity : options_.entities) {
-      json::object object = description(entity);
-      object["device"] = device;
-      object["origin"] = origin;
-      (void)client_.publish({config_topic(entity), json::serialize(object), 1, true});
-    }
+    for (const Entity& entity : options_.entities) describe(entity);
   }
 
   void connected() {
@@ -302,6 +400,7 @@ class HomeAssistant final : public Adapter {
     for (const auto& [topic, i] : by_command_) client_.subscribe(topic);
     (void)client_.publish({status_topic(), "online", 1, true});
     describe();
+    if (options_.confirm) say_pending();
   }
 
   void take(std::string_view topic, std::string_view payload, bool retained) {
@@ -333,12 +432,16 @@ class HomeAssistant final : public Adapter {
   }
 
   void take_command(const Entity& entity, std::string_view payload, bool retained) {
+    if (entity.role == Role::kConfirm && !retained && payload != kNothingWaits) {
+      counters_.received++;
+      return inputs_.confirm(payload.substr(0, kStateMost), "home_assistant " + entity.id);
+    }
     const bool install = entity.component == "update";
     const SignalId target = install ? *entity.install : entity.signal;
-    std::optional<Value> value = value_of_text(
-        signals_[target].type, payload, entity.component == "lock" ? BoolTexts{"LOCK", "UNLOCK"} : texts(entity));
+    std::optional<Value> value =
+        value_of_text(signals_[target].type, payload, entity.lock ? BoolTexts{"LOCK", "UNLOCK"} : texts(entity));
     if (install) value = payload == "install" ? std::optional(Value(true)) : std::nullopt;
-    if (retained || !value) {
+    if (retained || !value || entity.role != Role::kValue) {
       counters_.refused++;
       return;
     }
@@ -352,7 +455,9 @@ class HomeAssistant final : public Adapter {
   std::map<std::string, size_t> by_command_;
   std::set<std::string, std::less<>> topics_;  // of our descriptions
   GatewayInputs inputs_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::vector<Pending> pending_;               // oldest first
+  std::mutex saying_;                          // so that what is said last is what is true
   std::map<size_t, bool> available_;           // as last said
   std::map<SignalId, json::object> versions_;  // of update entities
   Counters counters_;

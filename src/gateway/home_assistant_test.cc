@@ -182,6 +182,91 @@ TEST(HomeAssistant, ItsRestartGetsTheDescriptionsAgainAndARemovedSignalsEntityIs
   EXPECT_NE(home.last("homeassistant/sensor/plant-1_foreign/config"), "");
 }
 
+std::string press(const Listener& home, const std::string& id) {
+  return std::string(config(home, "homeassistant/button/plant-1_" + id + "/config").at("payload_press").as_string());
+}
+
+// A person who looks at Home Assistant sees what waits, and what is pressed is what was shown.
+TEST(HomeAssistant, WhatWaitsIsAButtonWhosePressCarriesTheTokenOfWhatItShows) {
+  for (const std::string form : {"form = \"component\"\n", "form = \"device\"\n"}) {
+    const MqttBroker broker;
+    Listener home(broker);
+    const AdapterHarness gateway(profile(broker, form + "confirm = true\n" + kAll));
+    const auto button = [&](std::string_view key) {
+      const auto described =
+          form.contains("device")
+              ? config(home, "homeassistant/device/plant-1/config").at("components").at("confirm_door")
+              : config(home, "homeassistant/button/plant-1_confirm_door/config");
+      return std::string(described.at(key).as_string());
+    };
+    const std::string available = "hearth/plant-1/confirm_door/available", said = "hearth/plant-1/waits/state";
+    EXPECT_TRUE(sees(home, available, "offline"));
+    EXPECT_TRUE(sees(home, said, "nothing"));
+    EXPECT_EQ(button("payload_press"), "nothing");
+    const std::vector<Pending> waiting{{"token-1", 0, "somebody", kDoor, false, 5},
+                                       {"token-2", 0, "somebody", kDoor, true, 6},
+                                       {"token-3", 0, "a rule", kSetpoint, 2.5, 7}};
+    gateway.adapter().show_pending(waiting);
+    EXPECT_TRUE(sees(home, said, "set door to UNLOCKED; set setpoint to 2.5 bar"));
+    EXPECT_TRUE(sees(home, available, "online"));
+    EXPECT_EQ(button("name"), "Confirm: set door to UNLOCKED");
+    EXPECT_EQ(button("payload_press"), "token-1") << "the older of two";
+    EXPECT_TRUE(sees(home, "hearth/plant-1/confirm_mode/available", "offline"));
+    home.say("hearth/plant-1/confirm_door/set", button("payload_press"));
+    ASSERT_TRUE(soon([&] { return gateway.confirmed().size() == 1; }));
+    EXPECT_EQ(gateway.confirmed()[0], std::pair(std::string("token-1"), std::string("home_assistant confirm_door")));
+    gateway.adapter().show_pending(std::span(waiting).subspan(1, 1));
+    EXPECT_TRUE(sees(home, said, "set door to LOCKED"));
+    EXPECT_EQ(button("payload_press"), "token-2");
+    gateway.adapter().show_pending({});
+    EXPECT_TRUE(sees(home, said, "nothing"));
+    EXPECT_TRUE(sees(home, available, "offline"));
+    // What a broker kept, what a button without anything to confirm sends, and what is said to the sensor.
+    const auto refused = gateway.adapter().figures().refused;
+    home.say("hearth/plant-1/confirm_door/set", "nothing");
+    home.say("hearth/plant-1/waits/set", "ON");
+    EXPECT_TRUE(soon([&] { return gateway.adapter().figures().refused == refused + 2; }));
+    EXPECT_EQ(gateway.confirmed().size(), 1u);
+    EXPECT_TRUE(gateway.requests().empty());
+  }
+}
+
+TEST(HomeAssistant, ARetainedTokenConfirmsNothing) {
+  const MqttBroker broker;
+  Listener home(broker);
+  ASSERT_TRUE(home.say("hearth/plant-1/confirm_door/set", "token-1", true));
+  const AdapterHarness gateway(profile(broker, "confirm = true\n" + std::string(kAll)));
+  EXPECT_TRUE(soon([&] { return gateway.adapter().figures().refused == 1; }));
+  EXPECT_TRUE(gateway.confirmed().empty());
+}
+
+// A broker's readers could press a button: only who asks for them gets them.
+TEST(HomeAssistant, WithoutConfirmNoTokenReachesTheBroker) {
+  const MqttBroker broker;
+  const Listener home(broker);
+  const AdapterHarness gateway(profile(broker, kAll));
+  ASSERT_TRUE(sees(home, "hearth/plant-1/status", "online"));
+  gateway.adapter().show_pending(std::vector<Pending>{{"token-1", 0, "somebody", kDoor, false, 5}});
+  ASSERT_TRUE(gateway.adapter().publish({kPressure, 2.5, 7, Quality::kGood}).has_value());
+  ASSERT_TRUE(sees(home, "hearth/plant-1/pump_pressure/state", "2.5"));
+  for (const auto& seen : home.seen()) {
+    EXPECT_EQ(seen.payload.find("token-1"), std::string::npos) << seen.topic;
+  }
+}
+
+TEST(HomeAssistant, ABrokerThatWasAwayLearnsWhatWaits) {
+  MqttBroker broker;
+  const AdapterHarness gateway(profile(broker, "confirm = true\n" + std::string(kAll)));
+  ASSERT_TRUE(gateway.connected());
+  broker.kill();
+  ASSERT_TRUE(soon([&] { return !gateway.adapter().figures().connected; }));
+  gateway.adapter().show_pending(std::vector<Pending>{{"token-1", 0, "somebody", kDoor, false, 5}});
+  broker.start();
+  const Listener home(broker);
+  EXPECT_TRUE(sees(home, "hearth/plant-1/confirm_door/available", "online"));
+  EXPECT_EQ(press(home, "confirm_door"), "token-1");
+}
+
 // A client of the same name makes the broker cut the gateway off, as a pulled cable would: what the broker then says is the will.
 TEST(HomeAssistant, AGatewayThatIsCutOffIsOfflineByItsWill) {
   const MqttBroker broker;

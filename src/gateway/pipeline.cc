@@ -206,7 +206,7 @@ void Pipeline::tick(const Moment& now, Out& out) {
     if (decision != nullptr && now.steady_ms >= decision->deadline_ms)
       settle(*decision, decision->otherwise, "late", now, out);
   }
-  std::erase_if(pending_, [&](const auto& each) {
+  pending_changes_ += std::erase_if(pending_, [&](const auto& each) {
     const bool over = now.steady_ms >= each.second.expires_ms;
     if (over)
       note(now, "expired", {{"signal", signals_[each.second.signal].name}, {"value", shown(each.second.value)}});

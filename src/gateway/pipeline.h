@@ -48,15 +48,6 @@ struct Decision {
   int64_t deadline_ms = 0;  // steady
 };
 
-struct Pending {
-  std::string token;
-  int64_t decision = 0;  // 0: a request from outside
-  std::string source;
-  SignalId signal = 0;
-  Value value;
-  int64_t expires_ms = 0;  // steady
-};
-
 struct Act {
   int64_t id = 0;
   Write write;
@@ -106,7 +97,8 @@ class Pipeline {
   [[nodiscard]] const Rules& rules() const { return rules_; }
   [[nodiscard]] std::span<const Current> values() const { return values_; }
   [[nodiscard]] const std::deque<Decision>& decisions() const { return decisions_; }  // oldest first
-  [[nodiscard]] std::vector<Pending> pending() const;
+  [[nodiscard]] std::vector<Pending> pending() const;                                 // oldest first
+  [[nodiscard]] uint64_t pending_changes() const { return pending_changes_; }  // another number: something else waits
   [[nodiscard]] const Decision* decision(int64_t id) const;
   [[nodiscard]] std::span<const std::string> names() const { return names_; }  // of signals
   // For people, newest first where there is an order.
@@ -175,6 +167,7 @@ class Pipeline {
   std::deque<ShownEvent> events_;
   std::vector<int64_t> waiting_;  // decisions
   std::map<std::string, Pending, std::less<>> pending_;
+  uint64_t pending_changes_ = 0;
   std::map<int64_t, Running> running_;
   std::vector<SeenBack> seen_back_;
   std::vector<Event> found_;  // of one sample

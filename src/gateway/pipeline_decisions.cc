@@ -214,6 +214,7 @@ Outcome Pipeline::propose(SignalId signal, const Value& value, int64_t decision,
   Pending pending{new_token(), decision, std::string(source),
                   signal,      value,    now.steady_ms + rules_.confirm_within.count()};
   pending_.emplace(pending.token, pending);
+  ++pending_changes_;
   note(now, "asks_for_confirmation",
        {{"decision", decision},
         {"source", plain(source)},
@@ -244,6 +245,7 @@ Result<void> Pipeline::confirm(std::string_view token, std::string_view who, con
   }
   const Pending pending = found->second;
   pending_.erase(found);
+  ++pending_changes_;
   std::string why;
   const Outcome outcome = propose(pending.signal, pending.value, pending.decision, pending.source, true, why, now, out);
   note(now, "confirmed",
@@ -302,6 +304,7 @@ const Decision* Pipeline::decision(int64_t id) const { return const_cast<Pipelin
 std::vector<Pending> Pipeline::pending() const {
   std::vector<Pending> all;
   for (const auto& [token, pending] : pending_) all.push_back(pending);
+  std::ranges::stable_sort(all, {}, &Pending::expires_ms);
   return all;
 }
 

@@ -65,6 +65,16 @@ struct Sample {
   Quality quality = Quality::kGood;
 };
 
+// What a person has to confirm, by a token that is good for exactly this, once, and not for long.
+struct Pending {
+  std::string token;
+  int64_t decision = 0;  // 0: a request from outside
+  std::string source;
+  SignalId signal = 0;
+  Value value;
+  int64_t expires_ms = 0;  // steady
+};
+
 // One value that a device shall take. Made by the guard only (guard.h); adapters carry it out and nothing else.
 struct Write {
   SignalId signal = 0;

@@ -27,6 +27,11 @@ class AdapterHarness {
                                                 const std::scoped_lock lock(mutex_);
                                                 requests_.emplace_back(write, source);
                                               },
+                                          .confirm =
+                                              [this](std::string_view token, std::string_view source) {
+                                                const std::scoped_lock lock(mutex_);
+                                                confirmed_.emplace_back(token, source);
+                                              },
                                           .away =
                                               [this](std::span<const gateway::SignalId> signals, bool away) {
                                                 const std::scoped_lock lock(mutex_);
@@ -55,6 +60,10 @@ class AdapterHarness {
     const std::scoped_lock lock(mutex_);
     return requests_;
   }
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> confirmed() const {
+    const std::scoped_lock lock(mutex_);
+    return confirmed_;
+  }
   [[nodiscard]] bool away(gateway::SignalId id) const {
     const std::scoped_lock lock(mutex_);
     return id < away_.size() && away_[id];
@@ -71,6 +80,7 @@ class AdapterHarness {
   mutable std::mutex mutex_;
   std::vector<gateway::Sample> samples_;
   std::vector<std::pair<gateway::Write, std::string>> requests_;
+  std::vector<std::pair<std::string, std::string>> confirmed_;
   std::vector<bool> away_;
 };
 
