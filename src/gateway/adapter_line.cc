@@ -11,7 +11,7 @@ namespace {
 
 using std::chrono::milliseconds;
 constexpr size_t kLiveMax = 20'000, kActsMax = 256, kTogether = 64;
-constexpr milliseconds kPauseLeast{250}, kPauseMost{5000}, kDrainEvery{50};
+constexpr milliseconds kPauseLeast{250}, kPauseMost{1000}, kDrainEvery{50};
 
 }  // namespace
 

@@ -50,7 +50,7 @@ struct ModbusOptions {
   std::string host, device;
   int port = 502, baud = 19200, data_bits = 8, stop_bits = 1;
   char parity = 'E';
-  std::chrono::milliseconds poll{1000}, timeout{500}, pause_max{30'000};
+  std::chrono::milliseconds poll{1000}, timeout{500}, pause_max{3'000};
   [[nodiscard]] std::string peer() const { return device.empty() ? fmt::format("{}:{}", host, port) : device; }
 };
 

@@ -16,7 +16,7 @@ namespace {
 constexpr int kKeepaliveSeconds = 20;
 constexpr int kInFlightMax = 1000;  // messages of QoS 1 that the broker has not yet taken
 constexpr std::chrono::milliseconds kFirstPause{250};
-constexpr std::chrono::seconds kConnectTime{10}, kTakenTime{5};
+constexpr std::chrono::seconds kConnectTime{5}, kTakenTime{5};
 constexpr int kLoopMs = 100;
 
 std::string random_id() {

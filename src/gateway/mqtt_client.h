@@ -31,7 +31,7 @@ struct MqttOptions {
   int version = 5;                                  // or 4: MQTT 3.1.1
   std::string ca_file, certificate_file, key_file;  // TLS if there is any of them, or `tls`
   bool tls = false;
-  std::chrono::milliseconds pause_max{30'000};  // between two tries to connect
+  std::chrono::milliseconds pause_max{3'000};  // between two tries to connect
 
   // host, port, client_id, user, password_file, version, tls, ca_file, certificate_file, key_file, pause_max.
   static Result<MqttOptions> read(const ConfigTable& table);
