@@ -26,7 +26,7 @@ struct Options {
   GatewayFlags gateway;
   std::string check_file, server = "http://127.0.0.1:8090", token;
   int count = 0;
-  bool verify = false;
+  bool verify = false, json = false;
 };
 
 Result<void> run(const GatewayFlags& flags) {
@@ -44,9 +44,20 @@ Result<void> run(const GatewayFlags& flags) {
   return {};
 }
 
+void print(const json::value& answer) { fmt::print("{}\n", json::serialize(answer)); }
+
 Result<void> check(const Options& options) {
   const gateway::Site site = TRY(gateway::Site::load(options.check_file));
   const gateway::Rules& rules = site.rules;
+  if (options.json) {
+    print(json::object{{"file", options.check_file},
+                       {"signals", site.profile.signals.size()},
+                       {"adapters", site.profile.adapters.size()},
+                       {"rules", rules.rules.size()},
+                       {"guards", rules.guards.size()},
+                       {"interlocks", rules.interlocks.size()}});
+    return {};
+  }
   fmt::print("{}: {} signals, {} adapters, {} rules, {} guards, {} interlocks\n", options.check_file,
              site.profile.signals.size(), site.profile.adapters.size(), rules.rules.size(), rules.guards.size(),
              rules.interlocks.size());
@@ -88,7 +99,7 @@ json::value part(const json::value& answer, std::string_view key) {
 }
 
 Result<void> top(const Options& options) {
-  const bool live = ::isatty(STDOUT_FILENO) != 0;
+  const bool live = ::isatty(STDOUT_FILENO) != 0 && !options.json;
   const int count = options.count > 0 ? options.count : live ? 0 : 1;
   InterruptFlag interrupt;
   for (int n = 1;; ++n) {
@@ -96,13 +107,19 @@ Result<void> top(const Options& options) {
     const json::value signals = TRY(fetch(options, "/v1/gateway/signals?limit=20"));
     const json::value decisions = TRY(fetch(options, "/v1/gateway/decisions"));
     const json::value pending = TRY(fetch(options, "/v1/gateway/pending"));
-    fmt::print(
-        "{}{}\n{}\n{}\n{}\n{}", live ? "\x1b[H\x1b[2J" : "",
-        rows_of(part(state, "adapters"), {"name", "type", "state", "received", "sent", "refused", "waiting"}, 20),
-        rows_of(part(state, "queue"), {"class", "records", "bytes", "dropped"}, 3),
-        rows_of(part(signals, "data"), {"name", "value", "unit", "quality"}, 20),
-        rows_of(part(decisions, "data"), {"rule", "chosen", "by", "outcome", "why"}, 10),
-        rows_of(part(pending, "data"), {"token", "source", "signal", "value", "seconds_left"}, 10));
+    if (options.json)
+      print(json::object{{"gateway", state},
+                         {"signals", part(signals, "data")},
+                         {"decisions", part(decisions, "data")},
+                         {"pending", part(pending, "data")}});
+    else
+      fmt::print(
+          "{}{}\n{}\n{}\n{}\n{}", live ? "\x1b[H\x1b[2J" : "",
+          rows_of(part(state, "adapters"), {"name", "type", "state", "received", "sent", "refused", "waiting"}, 20),
+          rows_of(part(state, "queue"), {"class", "records", "bytes", "dropped"}, 3),
+          rows_of(part(signals, "data"), {"name", "value", "unit", "quality"}, 20),
+          rows_of(part(decisions, "data"), {"rule", "chosen", "by", "outcome", "why"}, 10),
+          rows_of(part(pending, "data"), {"token", "source", "signal", "value", "seconds_left"}, 10));
     std::fflush(stdout);
     if (n == count) return {};
     for (int i = 0; i < 50 && !interrupt.raised(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -113,15 +130,29 @@ Result<void> top(const Options& options) {
 Result<void> audit(const Options& options) {
   const auto audit = TRY(gateway::Audit::open(gateway_folder(options.gateway)));
   if (!options.verify) {
-    for (const gateway::AuditRow& row : TRY(audit->last(options.count > 0 ? static_cast<size_t>(options.count) : 50)))
-      fmt::print("{} {} {} {}\n", row.number, row.time_ms, row.kind, row.what);
+    json::array rows;
+    for (const gateway::AuditRow& row : TRY(audit->last(options.count > 0 ? static_cast<size_t>(options.count) : 50))) {
+      if (options.json)
+        rows.push_back({{"number", row.number},
+                        {"time_ms", row.time_ms},
+                        {"kind", row.kind},
+                        {"what", parse_json(row.what).value_or(json::value(row.what))}});
+      else
+        fmt::print("{} {} {} {}\n", row.number, row.time_ms, row.kind, row.what);
+    }
+    if (options.json) print(json::object{{"rows", std::move(rows)}});
     return {};
   }
   const gateway::AuditReport report = TRY(audit->verify());
+  if (options.json)
+    print(json::object{{"ok", !report.broken},
+                       {"rows", report.rows},
+                       {"broken", report.broken ? json::value(*report.broken) : json::value()},
+                       {"head", report.head}});
   if (report.broken)
     return fail(Code::kCorrupt, "row {} of {} does not fit the one before it: a row was changed, taken out or put in",
                 *report.broken, report.rows);
-  fmt::print("{} rows, all fit; the last is {}\n", report.rows, report.head);
+  if (!options.json) fmt::print("{} rows, all fit; the last is {}\n", report.rows, report.head);
   return {};
 }
 
@@ -134,7 +165,10 @@ Result<void> confirm(const Options& options) {
   const HttpReply reply =
       TRY(http_call(url, {.headers = headers, .body = body, .total_max = std::chrono::seconds(10)}));
   if (reply.status == 200) {
-    fmt::print("confirmed\n");
+    if (options.json)
+      print(json::object{{"confirmed", true}});
+    else
+      fmt::print("confirmed\n");
     return {};
   }
   const auto said = parse_json(reply.body);
@@ -161,19 +195,25 @@ std::function<Result<void>()> declare(CLI::App& app) {
     command->callback([act, action] { *act = action; });
     return command;
   };
-  sub("check", "read a profile and say what is wrong with it", check)
-      ->add_option("FILE", options->check_file, "The profile")
-      ->required();
+  const auto as_json = [&](CLI::App* command, const char* what) {
+    command->add_flag("--json", options->json, std::string("Print JSON: ") + what);
+  };
+  CLI::App* checked = sub("check", "read a profile and say what is wrong with it", check);
+  checked->add_option("FILE", options->check_file, "The profile")->required();
+  as_json(checked, "{file, signals, adapters, rules, guards, interlocks}");
   CLI::App* shown = sub("top", "show adapters, signals, decisions and what waits for a person", top);
   shown->add_option("--server", options->server, "The gateway (key: HEARTH_API_KEY)")->capture_default_str();
   shown->add_option("--count", options->count, "Looks so many times (default: once; on a terminal until Ctrl-C)");
+  as_json(shown, "a line for each look: {gateway, signals, decisions, pending}");
   CLI::App* audited = sub("audit", "show or verify what was decided and done", audit);
   audited->add_flag("--verify", options->verify, "Check that no row was changed, taken out or put in");
   audited->add_option("--count", options->count, "So many rows (default: 50)");
   audited->add_option("--folder", options->gateway.folder, "Where the audit is");
+  as_json(audited, "{rows: [{number, time_ms, kind, what}]}; with --verify {ok, rows, broken, head}");
   CLI::App* confirmed = sub("confirm", "confirm an action that waits", confirm);
   confirmed->add_option("TOKEN", options->token, "Its token, as `top` shows it")->required();
   confirmed->add_option("--server", options->server, "The gateway (key: HEARTH_API_KEY)")->capture_default_str();
+  as_json(confirmed, "{confirmed}");
   app.require_subcommand(0, 1);
   return [options, act] { return *act == nullptr ? run(options->gateway) : (*act)(*options); };
 }
@@ -186,7 +226,7 @@ const Command kGateway{"gateway", "turn values of devices into guarded actions",
                        "  hearth gateway --config site.toml --serve http://127.0.0.1:8080\n"
                        "  hearth gateway check site.toml\n"
                        "  hearth gateway top\n"
-                       "  hearth gateway audit --verify",
+                       "  hearth gateway audit --verify --json",
                        declare};
 
 }  // namespace hearth::cli
