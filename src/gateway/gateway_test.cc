@@ -217,6 +217,38 @@ TEST_F(GatewayTest, AModelThatIsAwayCrashesOrTalksNonsenseLeavesTheDefault) {
   for (const Write& write : far_.writes) EXPECT_EQ(write.signal, 1u);
 }
 
+// Nobody listens, nobody answers, an answer that never ends: the deadline is the rule's, whatever the server does.
+TEST_F(GatewayTest, AModelThatRefusesHangsOrDribblesLeavesTheDefault) {
+  constexpr int kHangs = 0, kHalf = 1, kDribbles = 2, kEnd = 3;
+  std::atomic<int> turn = kHangs;
+  auto server = std::make_unique<test::FaultServer>([&](const test::HttpRequest&, const test::Connection& connection) {
+    const int now = turn;
+    if (now == kHangs) return connection.stall();
+    (void)connection.head(200, "Content-Type: application/json\r\nContent-Length: 1000\r\n");
+    if (now == kHalf) return connection.stall();
+    while (turn == kDribbles && connection.send(" ")) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  });
+  site_.replace(site_.find("deadline = \"5s\""), 15, "deadline = \"1s\"");
+  start(server->url(""));
+  const auto once = [&](size_t count) {
+    hear(0, 1.0);
+    hear(0, 9.0);
+    return comes_true([&] { return far_.written() == count; });
+  };
+  for (; turn < kEnd; ++turn) ASSERT_TRUE(once(static_cast<size_t>(turn) + 1)) << turn;
+  server.reset();
+  ASSERT_TRUE(once(kEnd + 1)) << "refused";
+  for (const Write& write : far_.writes) EXPECT_EQ(write.value, Value(2.0));
+  gateway_->look([](const Pipeline& pipeline, const Moment&) {
+    EXPECT_EQ(pipeline.decisions().size(), size_t{kEnd} + 1);
+    for (const Decision& each : pipeline.decisions()) {
+      EXPECT_EQ(each.chosen, "relieve");
+      EXPECT_TRUE(each.by == "late" || each.by == "no model") << each.by;
+    }
+    EXPECT_TRUE(pipeline.pending().empty());
+  });
+}
+
 TEST_F(GatewayTest, TheModelsChoiceOfClassTwoWaitsAtTheDoor) {
   test::FaultServer server([&](const test::HttpRequest& request, const test::Connection& connection) {
     if (request.path == "/v1/decide")

@@ -110,7 +110,7 @@ class PipelineTest : public testing::Test {
     parts.model = model;
     pipeline_ = std::make_unique<Pipeline>(std::move(parts));
   }
-  [[nodiscard]] Moment now() const { return {kWall + at_, 1'000'000 + at_}; }
+  [[nodiscard]] Moment now() const { return {kWall + clock_set_ + at_, 1'000'000 + at_}; }
   void hear(SignalId signal, Value value) { pipeline_->sample({signal, std::move(value), now().wall_ms}, now(), out_); }
   void later(int64_t ms) {
     at_ += ms;
@@ -141,7 +141,7 @@ class PipelineTest : public testing::Test {
   Metrics metrics_;
   std::unique_ptr<Pipeline> pipeline_;
   Out out_;
-  int64_t at_ = 0;
+  int64_t at_ = 0, clock_set_ = 0;
 };
 
 class PipelineWithModelTest : public PipelineTest {
@@ -254,6 +254,35 @@ TEST_F(PipelineTest, ClassTwoNeedsATokenForExactlyThisOnceAndInTime) {
   hear(kPressure, 1.0);
   EXPECT_EQ(pipeline_->confirm(late, "me", now(), out_).error().code, Code::kNotFound) << "expired, before any tick";
   EXPECT_TRUE(out_.acts.empty());
+}
+
+// A clock that is set, back by a day and ahead by a year: what has to wait goes by the time that passes.
+TEST_F(PipelineTest, AClockThatIsSetNeitherExtendsATokenNorAPauseNorStopsAnInterlock) {
+  hear(kPressure, 1.0);
+  hear(kRun, false);
+  hear(kSpeed, 80.0);
+  pipeline_->request({kDoor, true}, "panel", now(), out_);
+  const std::string token = pipeline_->pending().at(0).token;
+  pipeline_->request({kSpeed, 70.0}, "panel", now(), out_);
+  EXPECT_EQ(carry_out().size(), 1u);
+  for (const int64_t set : {int64_t{-86'400'000}, int64_t{365} * 86'400'000}) {
+    clock_set_ = set;
+    hear(kPressure, 1.0);
+    EXPECT_EQ(pipeline_->values()[kPressure].quality, Quality::kGood) << "what comes is as new as ever";
+    pipeline_->request({kSpeed, 60.0}, "panel", now(), out_);
+    EXPECT_TRUE(out_.acts.empty()) << "five seconds have to lie between";
+    later(100);
+    EXPECT_EQ(pipeline_->pending().size(), 1u);
+  }
+  at_ += 61'000;
+  hear(kPressure, 1.0);
+  EXPECT_EQ(pipeline_->confirm(token, "me", now(), out_).error().code, Code::kNotFound);
+  clock_set_ = 0;
+  hear(kSpeed, 70.0);
+  pipeline_->request({kSpeed, 60.0}, "panel", now(), out_);
+  EXPECT_EQ(carry_out().size(), 1u);
+  hear(kPressure, 13.0);
+  EXPECT_EQ(carry_out().at(0).signal, kRun);
 }
 
 TEST_F(PipelineTest, ATokenDoesNotOutlastWhatMadeTheActionSafe) {
