@@ -19,6 +19,7 @@ struct Question {
   std::string model, facts, instructions;
   std::vector<std::pair<std::string, std::string>> options;  // label and meaning; "none" is one of them
   double abstain_below = 0;
+  bool reason = true;  // a sentence is wanted afterwards
   std::chrono::milliseconds deadline{0};
 };
 

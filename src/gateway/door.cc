@@ -20,7 +20,7 @@ namespace json = boost::json;
 constexpr std::string_view kPolicy =
     "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'";
-constexpr size_t kShownSignals = 500;
+constexpr size_t kShownSignals = 500, kShownDecisions = 200;
 constexpr uint64_t kBodyBytes = 64u << 10;
 
 using Exchange = std::shared_ptr<HttpExchange>;
@@ -126,7 +126,7 @@ class Handler {
       else if (path == "/v1/gateway/events")
         entries = pipeline.events_json();
       else if (path == "/v1/gateway/decisions")
-        entries = pipeline.decisions_json();
+        entries = pipeline.decisions_json(count_of(query, kShownDecisions, kShownDecisions));
       else if (path == "/v1/gateway/pending")
         entries = pipeline.pending_json(now);
       else

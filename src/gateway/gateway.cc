@@ -228,7 +228,7 @@ void Gateway::ask(const std::stop_token& stop) {
     }
     if (question) {
       auto choice = chooser_.choose(*question);
-      if (choice && !choice->label.empty() && chosen.size() < kQuestionsMax)
+      if (question->reason && choice && !choice->label.empty() && chosen.size() < kQuestionsMax)
         chosen.emplace_back(*question, choice->label);
       enqueue(Answer{question->decision, std::move(choice)});
       continue;

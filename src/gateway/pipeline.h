@@ -40,12 +40,14 @@ struct Decision {
   size_t rule = 0;
   std::string rule_name, event, facts;
   std::vector<Offer> offers;
-  std::string otherwise, chosen, by;  // by: "model", "rule", "late", "abstained", "no model"
+  std::string nothing = "do nothing";  // what "none" means
+  std::string otherwise, chosen, by;   // by: "model", "rule", "late", "abstained", "no model"
   Outcome outcome = Outcome::kWaiting;
   std::string why;     // it was blocked
   std::string reason;  // for people
   double confidence = 0;
-  int64_t deadline_ms = 0;  // steady
+  int64_t opened_ms = 0, deadline_ms = 0;  // steady
+  int64_t took_ms = 0;                     // until it was settled
 };
 
 struct Act {
@@ -104,7 +106,7 @@ class Pipeline {
   // For people, newest first where there is an order.
   [[nodiscard]] boost::json::array signals_json(std::string_view begin, size_t most) const;
   [[nodiscard]] boost::json::array events_json() const;
-  [[nodiscard]] boost::json::array decisions_json() const;
+  [[nodiscard]] boost::json::array decisions_json(size_t most) const;
   [[nodiscard]] boost::json::array pending_json(const Moment& now) const;
 
  private:

@@ -35,6 +35,13 @@ std::string plain(std::string_view text) {
   return out;
 }
 
+// Comparing numbers is no work for a small model.
+std::string_view normality(const Signal& signal, const Value& value) {
+  const double* number = std::get_if<double>(&value);
+  if (number == nullptr || (std::isinf(signal.normal_min) && std::isinf(signal.normal_max))) return "";
+  return *number < signal.normal_min ? ", low" : *number > signal.normal_max ? ", high" : ", normal";
+}
+
 }  // namespace
 
 std::string_view name(Outcome outcome) {
@@ -48,7 +55,8 @@ std::string Pipeline::fact(SignalId id, const Moment& now) const {
   if (value == nullptr) return fmt::format("{} is not known ({}).", signal.name, name_of(values_[id].quality));
   if (const auto* text = std::get_if<std::string>(value))
     return fmt::format("{} says \"{}\".", signal.name, plain(*text));
-  return fmt::format("{} is {}{}{}.", signal.name, shown(*value), signal.unit.empty() ? "" : " ", signal.unit);
+  return fmt::format("{} is {}{}{}{}.", signal.name, shown(*value), signal.unit.empty() ? "" : " ", signal.unit,
+                     normality(signal, *value));
 }
 
 // Inside the limits, and allowed by the guard now; nothing otherwise: what cannot be done is not offered.
@@ -88,7 +96,7 @@ void Pipeline::fire(size_t index, const Event& event, const Moment& now, Out& ou
     if (id != event.signal) decision.facts += " " + fact(id, now);
   for (const Action& action : rule.actions)
     if (auto possible = offer(action, now)) decision.offers.push_back(std::move(*possible));
-  decision.otherwise = rule.otherwise;
+  decision.otherwise = rule.otherwise, decision.nothing = rule.nothing;
   decision.deadline_ms = now.steady_ms + std::max(rule.deadline.count() / 2, rule.deadline.count() - kToActMs);
   state.waiting = true;
   Question question;
@@ -98,7 +106,7 @@ void Pipeline::fire(size_t index, const Event& event, const Moment& now, Out& ou
 }
 
 void Pipeline::open(Decision decision, const Question& question, bool ask, const Moment& now, Out& out) {
-  decision.id = next_id_++;
+  decision.id = next_id_++, decision.opened_ms = now.steady_ms;
   decisions_.push_back(std::move(decision));
   if (decisions_.size() > kShownDecisions) decisions_.pop_front();
   Decision& opened = decisions_.back();
@@ -108,9 +116,9 @@ void Pipeline::open(Decision decision, const Question& question, bool ask, const
     return settle(opened, opened.otherwise, !ask ? "rule" : !model_ ? "no model" : "nothing possible", now, out);
   Question asked = question;
   asked.decision = opened.id;
-  asked.facts = opened.facts;
+  asked.facts = opened.facts, asked.reason = rules_.reasons;
   for (const Offer& each : opened.offers) asked.options.emplace_back(each.name, each.says);
-  asked.options.emplace_back("none", "do nothing");
+  asked.options.emplace_back("none", opened.nothing);
   out.questions.push_back(std::move(asked));
 }
 
@@ -129,7 +137,7 @@ void Pipeline::answer(int64_t id, const Result<Choice>& choice, const Moment& no
 void Pipeline::settle(Decision& decision, std::string_view label, std::string_view by, const Moment& now, Out& out) {
   std::erase(waiting_, decision.id);
   if (decision.rule < rule_states_.size()) rule_states_[decision.rule].waiting = false;
-  decision.by = by;
+  decision.by = by, decision.took_ms = now.steady_ms - decision.opened_ms;
   const auto chosen = std::ranges::find(decision.offers, label, &Offer::name);
   decision.chosen = chosen == decision.offers.end() ? "none" : chosen->name;
   if (chosen == decision.offers.end()) {

@@ -44,19 +44,26 @@ json::array Pipeline::events_json() const {
   return all;
 }
 
-json::array Pipeline::decisions_json() const {
+json::array Pipeline::decisions_json(size_t most) const {
   json::array all;
-  for (const Decision& each : decisions_ | std::views::reverse) {
+  for (const Decision& each : decisions_ | std::views::reverse | std::views::take(static_cast<ptrdiff_t>(most))) {
     json::array offers;
-    for (const Offer& offer : each.offers) offers.push_back(json::string(offer.name));
+    json::value signal, value;  // what is written by what was chosen
+    for (const Offer& offer : each.offers) {
+      offers.push_back(json::string(offer.name));
+      if (offer.name == each.chosen && offer.write) signal = signals_[*offer.write].name, value = json_of(offer.value);
+    }
     all.push_back({{"id", each.id},
                    {"time_ms", each.time_ms},
                    {"rule", each.rule_name},
                    {"event", each.event},
                    {"offers", std::move(offers)},
                    {"chosen", each.chosen},
+                   {"signal", std::move(signal)},
+                   {"value", std::move(value)},
                    {"by", each.by},
                    {"confidence", each.confidence},
+                   {"took_ms", each.took_ms},
                    {"outcome", name(each.outcome)},
                    {"why", each.why},
                    {"reason", each.reason}});

@@ -75,6 +75,8 @@ Result<Signal> read_signal(const ConfigTable& table) {
   if (signal.type == SignalType::kNumber) {
     signal.min = TRY(table.number("min", -kAny, -1e300, 1e300));
     signal.max = TRY(table.number("max", kAny, std::max(signal.min, -1e300), 1e300));
+    signal.normal_min = TRY(table.number("normal_min", -kAny, -1e300, 1e300));
+    signal.normal_max = TRY(table.number("normal_max", kAny, std::max(signal.normal_min, -1e300), 1e300));
   }
   signal.max_age = TRY(table.duration("max_age", std::chrono::milliseconds(0)));
   signal.record_class = TRY(choice(table, "class", kRecords, RecordClass::kB));

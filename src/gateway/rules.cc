@@ -113,6 +113,7 @@ Result<Rule> read_rule(const ConfigTable& table, const Known& known) {
   rule.name = TRY(table.needed_text("name"));
   TRY(read_event(table, known, rule));
   rule.question = TRY(table.text("question", "What should be done?"));
+  rule.nothing = TRY(table.text("nothing", "do nothing"));
   rule.deadline = TRY(table.duration("deadline", rule.deadline));
   rule.cool_down = TRY(table.duration("cool_down", {}));
   rule.abstain_below = TRY(table.number("abstain_below", 0, 0, 1));
@@ -175,6 +176,7 @@ Result<Interlock> read_interlock(const ConfigTable& table, const Known& known) {
 Result<void> read_options(const ConfigTable& root, Rules& rules) {
   const ConfigTable decisions = TRY(root.table("decisions"));
   rules.model = TRY(decisions.text("model", ""));
+  rules.reasons = TRY(decisions.flag("reasons", true));
   rules.confirm_within = TRY(decisions.duration("confirm_within", rules.confirm_within));
   rules.read_back = TRY(decisions.duration("read_back", rules.read_back));
   TRY(decisions.finish());

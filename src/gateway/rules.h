@@ -35,6 +35,7 @@ struct Rule {
   std::string question;         // for the model
   std::vector<Action> actions;  // "none" is always one more
   std::string otherwise;        // an action's name or "none": without a model, if it is late, or abstains
+  std::string nothing;          // what "none" means here, for the model
   std::chrono::milliseconds deadline{2000}, cool_down{0};
   double abstain_below = 0;
   std::vector<SignalId> facts;  // shown to the model beside the event's own signal
@@ -47,6 +48,7 @@ struct Rules {
   std::vector<GuardRule> guards;
   std::vector<Interlock> interlocks;
   std::string model;                                                     // asked; empty: the server's first
+  bool reasons = true;                                                   // the model writes one for each choice of it
   std::chrono::milliseconds confirm_within{60'000};                      // a token's life
   std::chrono::milliseconds read_back{10'000};                           // until a written value has to be seen
   std::array<uint64_t, 3> queue_bytes{64u << 20, 32u << 20, 16u << 20};  // of each record class

@@ -53,6 +53,9 @@ struct Signal {
   std::string unit;
   double min = -std::numeric_limits<double>::infinity();
   double max = std::numeric_limits<double>::infinity();
+  // Where it is when nothing is wrong: a model is told whether a value is normal, high or low.
+  double normal_min = -std::numeric_limits<double>::infinity();
+  double normal_max = std::numeric_limits<double>::infinity();
   std::chrono::milliseconds max_age{0};  // 0: does not age
   RecordClass record_class = RecordClass::kB;
   std::optional<WriteLimits> write;
