@@ -6,6 +6,8 @@
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 #include <cctype>
+#include <cmath>
+#include <numeric>
 #include <set>
 
 #include "base/json.h"
@@ -22,6 +24,11 @@ constexpr std::array<std::string_view, 30> kNumberWords{
     "zero",   "two",    "three",    "four",     "five",    "six",     "seven",     "eight",    "nine",     "ten",
     "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
     "thirty", "forty",  "fifty",    "sixty",    "seventy", "eighty",  "ninety",    "hundred",  "thousand", "half"};
+
+// Words that say nothing about a decision, though they may be among the facts.
+constexpr std::array<std::string_view, 16> kEmptyWords{"this", "that", "what", "with",   "from",  "have",
+                                                       "been", "were", "will", "should", "known", "there",
+                                                       "here", "more", "than", "person"};
 
 bool in_word(char c) {
   const auto byte = static_cast<unsigned char>(c);
@@ -77,6 +84,13 @@ const json::value* member(const json::value& value, std::string_view key) {
   return object == nullptr ? nullptr : object->if_contains(key);
 }
 
+// What the model is asked by, and its answer scored by: what an option means; its label where two mean the same or nothing is said.
+std::string text_of(const Question& question, size_t index) {
+  const std::string& says = question.options[index].second;
+  const bool alone = std::ranges::count(question.options, says, [](const auto& each) { return each.second; }) == 1;
+  return says.empty() || !alone ? question.options[index].first : says;
+}
+
 }  // namespace
 
 bool is_faithful(std::string_view text, std::string_view facts, std::span<const std::string> names) {
@@ -86,7 +100,8 @@ bool is_faithful(std::string_view text, std::string_view facts, std::span<const 
   std::set<std::string, std::less<>> known, parts_of_names;
   for (const std::string& word : words_of(facts)) add_parts(word, known);
   for (const std::string& name : names) add_parts(name, parts_of_names);
-  bool begins = true;  // a sentence: its first word may have a capital letter
+  bool about_it = false;  // a word that carries meaning is one of the facts
+  bool begins = true;     // a sentence: its first word may have a capital letter
   size_t at = 0;
   for (const std::string& word : words) {
     at = text.find(word, at) + word.size();
@@ -95,9 +110,10 @@ bool is_faithful(std::string_view text, std::string_view facts, std::span<const 
                          parts_of_names.contains(low) || (has(word, std::isupper) && !begins) ||
                          std::ranges::find(kNumberWords, low) != kNumberWords.end();
     if (is_name && low != "i" && !known.contains(low)) return false;
+    about_it = about_it || (low.size() > 3 && known.contains(low) && !std::ranges::count(kEmptyWords, low) != 0);
     begins = at < text.size() && std::string_view(".!?:").contains(text[at]);
   }
-  return true;
+  return about_it;
 }
 
 // The only place that knows how a server is reached.
@@ -114,30 +130,70 @@ Result<std::string> Chooser::post(std::string_view path, const std::string& body
   return std::move(reply.body);
 }
 
-Result<Choice> Chooser::choose(const Question& question) const {
-  json::object criteria;
-  for (const auto& [label, says] : question.options) criteria[label] = says;
+Result<json::value> Chooser::ask(const Question& question, std::string_view facts, const json::object& prior) const {
+  json::array criteria;
+  for (size_t i = 0; i < question.options.size(); ++i) criteria.emplace_back(text_of(question, i));
   json::object body{
-      {"state", question.facts},
+      {"state", facts},
       {"questions",
        {{"action", {{"type", "choice"}, {"instructions", question.instructions}, {"criteria", criteria}}}}},
       {"abstain_below", question.abstain_below}};
+  if (!prior.empty()) body["calibration"] = {{"prior", prior}};
   if (!question.model.empty()) body["model"] = question.model;
-  const std::string text_of_answer = TRY(post("/v1/decide", json::serialize(body), question.deadline));
-  const json::value answer = TRY(parse_json(text_of_answer));
+  const std::string text = TRY(post("/v1/decide", json::serialize(body), question.deadline));
+  const json::value answer = TRY(parse_json(text));
   const json::value* answers = member(answer, "answers");
   const json::value* action = answers == nullptr ? nullptr : member(*answers, "action");
-  const json::value* choice = action == nullptr ? nullptr : member(*action, "choice");
-  const json::value* confidence = action == nullptr ? nullptr : member(*action, "confidence");
+  if (action == nullptr) return fail(Code::kMalformed, "{}: an answer without a choice", server_);
+  return *action;
+}
+
+Chooser::Prior& Chooser::prior_of(const Question& question) {
+  constexpr size_t kPriorsMax = 256;
+  std::string key = question.model + '\n' + question.instructions;
+  for (size_t i = 0; i < question.options.size(); ++i) key += '\n' + text_of(question, i);
+  if (priors_.size() >= kPriorsMax && !priors_.contains(key)) priors_.clear();
+  Prior& prior = priors_[key];
+  prior.logs.resize(question.options.size());
+  return prior;
+}
+
+Result<bool> Chooser::prepare(const Question& question) {
+  constexpr double kMost = 1e6, kLeast = 1e-12;  // as the server takes them
+  Prior& prior = prior_of(question);
+  const size_t count = std::max<size_t>(1, question.references.size());
+  if (prior.asked >= count) return true;
+  const std::string facts = question.references.empty() ? "Nothing is known." : question.references[prior.asked];
+  const json::value answer = TRY(ask(question, facts, {}));
+  const json::value* chances = member(answer, "probabilities");
+  for (size_t i = 0; i < prior.logs.size(); ++i) {
+    // A server that tells none is believed as it is.
+    const json::value* chance = chances == nullptr ? nullptr : member(*chances, text_of(question, i));
+    const bool told = chance != nullptr && chance->is_number();
+    prior.logs[i] += std::log(std::clamp(told ? chance->to_number<double>() : 1.0, kLeast, 1.0));
+  }
+  if (++prior.asked < count) return false;
+  const auto n = static_cast<double>(count);
+  const double mean =
+      std::accumulate(prior.logs.begin(), prior.logs.end(), 0.0) / static_cast<double>(prior.logs.size());
+  for (size_t i = 0; i < prior.logs.size(); ++i)
+    prior.weights[text_of(question, i)] = std::clamp(std::exp((mean - prior.logs[i]) / n), 1 / kMost, kMost);
+  return true;
+}
+
+Result<Choice> Chooser::choose(const Question& question) {
+  for (bool prepared = false; !prepared;) prepared = TRY(prepare(question));
+  const json::value action = TRY(ask(question, question.facts, prior_of(question).weights));
+  const json::value *choice = member(action, "choice"), *confidence = member(action, "confidence");
   if (choice == nullptr || !(choice->is_string() || choice->is_null()))
     return fail(Code::kMalformed, "{}: an answer without a choice", server_);
-  Choice chosen{{}, confidence != nullptr && confidence->is_number() ? confidence->to_number<double>() : 0};
-  if (choice->is_null()) return chosen;
-  chosen.label = choice->get_string();
-  const bool asked =
-      std::ranges::any_of(question.options, [&](const auto& each) { return each.first == chosen.label; });
-  if (!asked) return fail(Code::kMalformed, "{}: chose what was not asked", server_);
-  return chosen;
+  const double sure = confidence != nullptr && confidence->is_number() ? confidence->to_number<double>() : 0;
+  if (choice->is_null()) return Choice{{}, sure};
+  const std::string_view said = choice->get_string();
+  for (size_t i = 0; i < question.options.size(); ++i)
+    if (said == text_of(question, i) || said == question.options[i].first)
+      return Choice{question.options[i].first, sure};
+  return fail(Code::kMalformed, "{}: chose what was not asked", server_);
 }
 
 Result<std::string> Chooser::reason(const Question& question, std::string_view label) const {

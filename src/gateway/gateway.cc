@@ -215,11 +215,14 @@ void Gateway::finish(Done done, const Moment& moment) {
 // Choices come before reasons, which nobody waits for.
 void Gateway::ask(const std::stop_token& stop) {
   std::deque<std::pair<Question, std::string>> chosen;
+  std::deque<Question> ahead;
+  look([&](const Pipeline& pipeline, const Moment&) { ahead = pipeline.questions_ahead(); });
   for (;;) {
     std::optional<Question> question;
     {
       std::unique_lock lock(questions_mutex_);
-      if (chosen.empty() && !questions_news_.wait(lock, stop, [&] { return !questions_.empty(); })) return;
+      if (chosen.empty() && ahead.empty() && !questions_news_.wait(lock, stop, [&] { return !questions_.empty(); }))
+        return;
       if (stop.stop_requested()) return;
       if (!questions_.empty()) {
         question = std::move(questions_.front());
@@ -231,6 +234,11 @@ void Gateway::ask(const std::stop_token& stop) {
       if (question->reason && choice && !choice->label.empty() && chosen.size() < kQuestionsMax)
         chosen.emplace_back(*question, choice->label);
       enqueue(Answer{question->decision, std::move(choice)});
+      continue;
+    }
+    if (chosen.empty()) {
+      // If the server is not there yet, the first real question sees to it.
+      if (chooser_.prepare(ahead.front()).value_or(true)) ahead.pop_front();
       continue;
     }
     const auto [about, label] = std::move(chosen.front());

@@ -43,6 +43,7 @@ struct Decision {
   std::string nothing = "do nothing";  // what "none" means
   std::string otherwise, chosen, by;   // by: "model", "rule", "late", "abstained", "no model"
   Outcome outcome = Outcome::kWaiting;
+  std::string said;    // by a person who may have meant any of the offers' signals: the first of two questions
   std::string why;     // it was blocked
   std::string reason;  // for people
   double confidence = 0;
@@ -61,6 +62,11 @@ struct Out {
   std::vector<Question> questions;
   std::vector<Sample> publish;
 };
+
+// Texts of devices are shown short and without anything that could end a line.
+std::string plain(std::string_view text);
+// A value as a model is told it: "pump/speed is 80 %, normal."
+std::string told(const Signal& signal, const Value& value);
 
 // Local minute of the week, from Monday 00:00, of a time since 1970.
 int minute_of_week(int64_t wall_ms);
@@ -102,6 +108,8 @@ class Pipeline {
   [[nodiscard]] std::vector<Pending> pending() const;                                 // oldest first
   [[nodiscard]] uint64_t pending_changes() const { return pending_changes_; }  // another number: something else waits
   [[nodiscard]] const Decision* decision(int64_t id) const;
+  // What a model will be asked later on, to be prepared (chooser.h); without facts.
+  [[nodiscard]] std::deque<Question> questions_ahead() const;
   [[nodiscard]] std::span<const std::string> names() const { return names_; }  // of signals
   // For people, newest first where there is an order.
   [[nodiscard]] boost::json::array signals_json(std::string_view begin, size_t most) const;
@@ -140,6 +148,13 @@ class Pipeline {
   void fire(size_t rule, const Event& event, const Moment& now, Out& out);
   [[nodiscard]] std::optional<Offer> offer(const Action& action, const Moment& now) const;
   [[nodiscard]] std::string fact(SignalId signal, const Moment& now) const;
+  [[nodiscard]] Question question_of(const Rule& rule) const;  // without facts and options
+  [[nodiscard]] std::vector<std::string> references_of(const Rule& rule) const;
+  [[nodiscard]] std::vector<Offer> things() const;    // that a person may have meant
+  [[nodiscard]] Question question_of_things() const;  // which
+  // The model has said which thing a person meant: now what to do with it.
+  void thing_chosen(Decision& decision, std::string_view label, const Moment& now, Out& out);
+  void ask_model(const Decision& decision, Question question, Out& out) const;
   void open(Decision decision, const Question& question, bool ask, const Moment& now, Out& out);
   void settle(Decision& decision, std::string_view label, std::string_view by, const Moment& now, Out& out);
   // Through the guard: pass, confirm or block.

@@ -6,7 +6,6 @@
 
 #include "gateway/pipeline.h"
 #include "gateway/sample.h"
-#include "gateway/utterance.h"
 #include "vault/key.h"
 
 namespace hearth::gateway {
@@ -15,8 +14,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr size_t kShownDecisions = 200, kPendingMax = 64;
-constexpr int64_t kSaidDeadlineMs = 10'000;
-constexpr double kSaidAbstainBelow = 0.5;
 constexpr int64_t kToActMs = 200;  // of a deadline, left for noticing that it is near and for the act itself
 
 std::string new_token() {
@@ -25,21 +22,6 @@ std::string new_token() {
   std::string token;
   for (const std::byte byte : bytes) token += fmt::format("{:02x}", std::to_integer<int>(byte));
   return token;
-}
-
-// Texts of devices are shown short and without anything that could end a line.
-std::string plain(std::string_view text) {
-  constexpr size_t kMost = 64;
-  std::string out;
-  for (const char c : text.substr(0, kMost)) out += static_cast<unsigned char>(c) < ' ' || c == '"' ? ' ' : c;
-  return out;
-}
-
-// Comparing numbers is no work for a small model.
-std::string_view normality(const Signal& signal, const Value& value) {
-  const double* number = std::get_if<double>(&value);
-  if (number == nullptr || (std::isinf(signal.normal_min) && std::isinf(signal.normal_max))) return "";
-  return *number < signal.normal_min ? ", low" : *number > signal.normal_max ? ", high" : ", normal";
 }
 
 }  // namespace
@@ -53,10 +35,7 @@ std::string Pipeline::fact(SignalId id, const Moment& now) const {
   const Signal& signal = signals_[id];
   const Value* value = view(now).good(id);
   if (value == nullptr) return fmt::format("{} is not known ({}).", signal.name, name_of(values_[id].quality));
-  if (const auto* text = std::get_if<std::string>(value))
-    return fmt::format("{} says \"{}\".", signal.name, plain(*text));
-  return fmt::format("{} is {}{}{}{}.", signal.name, shown(*value), signal.unit.empty() ? "" : " ", signal.unit,
-                     normality(signal, *value));
+  return told(signal, *value);
 }
 
 // Inside the limits, and allowed by the guard now; nothing otherwise: what cannot be done is not offered.
@@ -99,10 +78,7 @@ void Pipeline::fire(size_t index, const Event& event, const Moment& now, Out& ou
   decision.otherwise = rule.otherwise, decision.nothing = rule.nothing;
   decision.deadline_ms = now.steady_ms + std::max(rule.deadline.count() / 2, rule.deadline.count() - kToActMs);
   state.waiting = true;
-  Question question;
-  question.model = rules_.model, question.instructions = rule.question;
-  question.abstain_below = rule.abstain_below, question.deadline = rule.deadline;
-  open(std::move(decision), question, rule.ask, now, out);
+  open(std::move(decision), question_of(rule), rule.ask, now, out);
 }
 
 void Pipeline::open(Decision decision, const Question& question, bool ask, const Moment& now, Out& out) {
@@ -114,12 +90,15 @@ void Pipeline::open(Decision decision, const Question& question, bool ask, const
   // With nothing to choose from, or nobody to ask, what the rule says.
   if (!ask || !model_ || opened.offers.empty())
     return settle(opened, opened.otherwise, !ask ? "rule" : !model_ ? "no model" : "nothing possible", now, out);
-  Question asked = question;
-  asked.decision = opened.id;
-  asked.facts = opened.facts, asked.reason = rules_.reasons;
-  for (const Offer& each : opened.offers) asked.options.emplace_back(each.name, each.says);
-  asked.options.emplace_back("none", opened.nothing);
-  out.questions.push_back(std::move(asked));
+  ask_model(opened, question, out);
+}
+
+void Pipeline::ask_model(const Decision& decision, Question question, Out& out) const {
+  question.decision = decision.id;
+  question.facts = decision.facts, question.reason = rules_.reasons && decision.said.empty();
+  for (const Offer& each : decision.offers) question.options.emplace_back(each.name, each.says);
+  question.options.emplace_back("none", decision.nothing);
+  out.questions.push_back(std::move(question));
 }
 
 void Pipeline::answer(int64_t id, const Result<Choice>& choice, const Moment& now, Out& out) {
@@ -131,6 +110,7 @@ void Pipeline::answer(int64_t id, const Result<Choice>& choice, const Moment& no
   if (!choice) return settle(*decision, decision->otherwise, "no model", now, out);
   decision->confidence = choice->confidence;
   if (choice->label.empty()) return settle(*decision, decision->otherwise, "abstained", now, out);
+  if (!decision->said.empty() && choice->label != "none") return thing_chosen(*decision, choice->label, now, out);
   settle(*decision, choice->label, "model", now, out);
 }
 
@@ -172,36 +152,6 @@ void Pipeline::reason(int64_t id, std::string_view text, const Moment& now) {
   if (!faithful) return;
   decision->reason = text;
   note(now, "reason", {{"id", id}, {"text", text}});
-}
-
-std::string Pipeline::said(std::string_view text, std::string_view source, const Moment& now, Out& out) {
-  const std::string quoted = plain(text);
-  const Utterance utterance = understand(text, signals_);
-  Decision decision;
-  decision.time_ms = now.wall_ms, decision.rule = rules_.rules.size(), decision.rule_name = "said by " + plain(source);
-  decision.event = decision.facts = fmt::format("A person said: \"{}\".", quoted);
-  decision.otherwise = "none";
-  decision.deadline_ms = now.steady_ms + kSaidDeadlineMs;
-  for (const Meant& meant : utterance.meant) {
-    const std::string what = fmt::format("set {} to {}", signals_[meant.signal].name, plain(shown(meant.value)));
-    decision.offers.push_back(
-        {what, fmt::format("{} ({})", what, signals_[meant.signal].label), meant.signal, meant.value});
-    if (utterance.clear) break;
-  }
-  if (decision.offers.empty()) return "Nothing here can do that.";
-  // What is clear needs no model; what is not is never guessed without one.
-  if (utterance.clear) decision.otherwise = decision.offers[0].name;
-  Question question;
-  question.model = rules_.model, question.deadline = std::chrono::milliseconds(kSaidDeadlineMs);
-  question.instructions = "Which of these does the person want?";
-  question.abstain_below = kSaidAbstainBelow;
-  open(std::move(decision), question, !utterance.clear, now, out);
-  const Decision& opened = decisions_.back();
-  if (opened.outcome == Outcome::kWaiting) return "That could mean several things; the model is asked.";
-  if (opened.outcome == Outcome::kActed) return opened.chosen + ".";
-  if (opened.outcome == Outcome::kConfirm) return opened.chosen + ": waits for confirmation.";
-  if (opened.outcome == Outcome::kBlocked) return fmt::format("{}: not allowed, {}.", opened.chosen, opened.why);
-  return "That could mean several things; say it with the name of one.";
 }
 
 Outcome Pipeline::propose(SignalId signal, const Value& value, int64_t decision, std::string_view source,

@@ -85,10 +85,29 @@ std::optional<Value> wanted(const std::vector<std::string>& said, const std::set
   return std::nullopt;
 }
 
+// "is the light on", "do not open the garage", "leave the blinds closed".
+bool is_wish(const std::vector<std::string>& said) {
+  constexpr std::array<std::string_view, 18> kBegins{"is",    "are",  "was",  "were", "did",   "does",
+                                                     "has",   "have", "what", "why",  "who",   "which",
+                                                     "where", "when", "how",  "ist",  "leave", "keep"};
+  constexpr std::array<std::string_view, 4> kBeforeNot{"do", "must", "should", "shall"};
+  if (!said.empty() && std::ranges::find(kBegins, said[0]) != kBegins.end()) return false;
+  for (size_t i = 0; i < said.size(); ++i) {
+    if (said[i] == "never" || said[i] == "dont" || said[i] == "already") return false;
+    if (i + 1 < said.size() && said[i] == "don" && said[i + 1] == "t") return false;
+    if (i + 1 < said.size() && said[i + 1] == "not" && std::ranges::find(kBeforeNot, said[i]) != kBeforeNot.end())
+      return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+std::optional<double> number_said(std::string_view text) { return number_in(words_of(text)); }
 
 Utterance understand(std::string_view text, std::span<const Signal> signals) {
   const std::vector<std::string> said = words_of(text);
+  if (!is_wish(said)) return {.meant = {}, .clear = false, .wish = false};
   std::set<std::string> content;  // words that could name something
   for (const std::string& word : said) {
     const bool filler = std::ranges::find(kFillers, word) != kFillers.end();

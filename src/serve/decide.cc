@@ -95,14 +95,14 @@ Result<DecideRequest> read_decide(const json::value& value) {
 }
 
 json::array decide_messages(const Question& question, std::string_view state) {
-  std::string text;
-  if (!state.empty()) text = fmt::format("{}\n\n", state);
-  text += question.instructions.empty() ? "Which of these fits?" : question.instructions;
+  std::string text = question.instructions.empty() ? "Which of these fits?" : question.instructions;
   text += "\nAnswer with exactly one of these and nothing else:";
   for (const Option& option : question.options) {
     text += "\n- " + option.label;
     if (!option.description.empty()) text += ": " + option.description;
   }
+  // Last, so that the same question about another state finds what comes before it in the cache.
+  if (!state.empty()) text += fmt::format("\n\n{}", state);
   json::array messages;
   messages.emplace_back(json::object{{"role", "user"}, {"content", text}});
   return messages;
