@@ -310,6 +310,51 @@ TEST_F(PipelineWithModelTest, TheModelChoosesAmongWhatIsPossible) {
   EXPECT_EQ(pipeline_->decisions().back().outcome, Outcome::kActed);
 }
 
+// What the model's choice is weighed against has the form of the facts, one of them not normal at a time.
+TEST_F(PipelineWithModelTest, AQuestionComesWithFactsThatSpeakForNothing) {
+  hear(kVibration, 9.0);
+  const std::vector<std::string>& references = out_.questions.at(0).references;
+  ASSERT_EQ(references.size(), 1u) << "nothing here says what is normal";
+  EXPECT_EQ(references[0],
+            "pump/vibration is 7 mm/s. (pump/vibration > 7) pump/pressure is 10 bar. pump/speed is 50 %.");
+  const auto ahead = pipeline_->questions_ahead();
+  ASSERT_EQ(ahead.size(), 3u) << "two rules, and which thing a person means";
+  EXPECT_EQ(ahead[0].references, references);
+}
+
+TEST_F(PipelineWithModelTest, WhatAPersonWantsIsAskedInTwoSteps) {
+  hear(kSpeed, 80.0);
+  const auto said = [&](std::string_view text) {
+    out_ = {};
+    pipeline_->said(text, "test", now(), out_);
+    return out_.questions.empty() ? 0 : out_.questions.back().decision;
+  };
+  int64_t id = said("it makes such a noise");
+  ASSERT_EQ(out_.questions.size(), 1u);
+  EXPECT_EQ(out_.questions[0].options.size(), 4u) << "what can be written, not the fuse, and none";
+  pipeline_->answer(id, Choice{"pump/speed", 0.9}, now(), out_);
+  ASSERT_EQ(out_.questions.size(), 2u);
+  EXPECT_TRUE(carry_out().empty());
+  EXPECT_EQ(out_.questions[1].options[1].second, "lower it");
+  pipeline_->answer(id, Choice{out_.questions[1].options[1].first, 0.9}, now(), out_);
+  const auto writes = carry_out();
+  ASSERT_EQ(writes.size(), 1u);
+  EXPECT_EQ(writes[0].value, Value(75.0)) << "by a step";
+  // A thing that is not sure enough is left alone; so is everything when the model abstains or answers what was not asked.
+  for (const Choice& choice : {Choice{}, Choice{"fuse", 0.9}, Choice{"none", 0.9}}) {
+    id = said("it makes such a noise");
+    pipeline_->answer(id, choice, now(), out_);
+    EXPECT_TRUE(carry_out().empty());
+    EXPECT_EQ(pipeline_->decision(id)->chosen, "none");
+  }
+  id = said("rather 60 it should be");
+  pipeline_->answer(id, Choice{"pump/speed", 0.6}, now(), out_);
+  EXPECT_TRUE(carry_out().empty()) << "the number is known, but the thing is not sure enough";
+  EXPECT_EQ(said("do not stop the pump"), 0);
+  EXPECT_EQ(said("is the pump running"), 0);
+  EXPECT_TRUE(out_.questions.empty());
+}
+
 TEST_F(PipelineWithModelTest, WithoutAnAnswerInTimeTheDefaultActs) {
   const std::vector<std::pair<std::string, Result<Choice>>> answers{
       {"no model", fail(Code::kIo, "connection refused")}, {"abstained", Choice{}}, {"late", Choice{"none", 1}}};

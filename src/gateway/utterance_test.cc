@@ -50,6 +50,19 @@ TEST(Utterance, WhatNamesOneThingIsClear) {
   }
 }
 
+// Heard as a wish, each of these would do the opposite of what was said, or something nobody wanted.
+TEST(Utterance, QuestionsAndProhibitionsAreNoWishes) {
+  for (const std::string_view said :
+       {"is the kitchen light on", "Do not open the garage door", "don't lock the front door", "who opened the garage",
+        "leave the kitchen light on", "never unlock the front door", "I already locked the front door"}) {
+    const Utterance utterance = understand(said, house());
+    EXPECT_FALSE(utterance.wish) << said;
+    EXPECT_TRUE(utterance.meant.empty()) << said;
+  }
+  for (const std::string_view said : {"could you turn on the kitchen light", "do turn on the kitchen light"})
+    EXPECT_TRUE(understand(said, house()).wish) << said;
+}
+
 TEST(Utterance, WhatNamesSeveralOrNothingIsNotClear) {
   EXPECT_EQ(understand("turn on the light", house()).meant.size(), 2u);
   EXPECT_FALSE(understand("turn on the light", house()).clear);
