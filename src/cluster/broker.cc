@@ -11,7 +11,7 @@
 #include "base/mapped_file.h"
 #include "base/system_file.h"
 #include "cluster/authority.h"
-#include "cluster/relay.h"
+#include "net/relay.h"
 
 namespace hearth::cluster {
 namespace {

@@ -12,7 +12,7 @@
 
 #include "cluster/control_bus.h"
 #include "cluster/members.h"
-#include "cluster/relay.h"
+#include "net/relay.h"
 #include "net/tls.h"
 
 namespace hearth::cluster {

@@ -1,5 +1,5 @@
 // Connections through the broker: whatever goes in comes out, and what is lost on the way ends them.
-#include "cluster/relay.h"
+#include "net/relay.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>

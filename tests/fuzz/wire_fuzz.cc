@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/limits.h"
-#include "cluster/relay.h"
 #include "cluster/wire.h"
+#include "net/relay.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "cluster/relay.h"
+#include "net/relay.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -16,7 +16,7 @@
 #include "base/limits.h"
 #include "vault/key.h"
 
-namespace hearth::cluster {
+namespace hearth {
 namespace {
 
 constexpr std::string_view kSubjects = "hearth.relay.";
@@ -299,4 +299,4 @@ void Relay::pump(Tunnel& tunnel) {
   ::shutdown(tunnel.socket.get(), SHUT_RDWR);
 }
 
-}  // namespace hearth::cluster
+}  // namespace hearth

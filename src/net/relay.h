@@ -20,7 +20,7 @@
 #include "base/descriptor.h"
 #include "base/result.h"
 
-namespace hearth::cluster {
+namespace hearth {
 
 inline constexpr size_t kRelayPieceBytes = 256u << 10, kRelayWindowBytes = 1u << 20;
 
@@ -87,4 +87,4 @@ class Relay {
   std::map<Id, std::shared_ptr<Tunnel>> tunnels_;
 };
 
-}  // namespace hearth::cluster
+}  // namespace hearth
