@@ -104,6 +104,25 @@ TEST(Modbus, OnlyListedRegistersAreWrittenAndWhatIsWrittenIsReadBack) {
   ASSERT_TRUE(soon([&] { return device.said() == "write by 6 at 9\nwrite by 5 at 1\n"; })) << device.said();
 }
 
+// The same over a serial line, which is a pair of pseudo-terminals here.
+TEST(Modbus, ASerialLineIsReadAndWritten) {
+  const Device device("modbus_device.py", {"pty"});
+  ASSERT_TRUE(soon([&] { return !test::between(device.said(), "at ", "\n").empty(); })) << device.said();
+  std::string text(kRegisters);
+  text.replace(text.find("host = \"127.0.0.1\""), 18,
+               "device = \"" + test::between(device.said(), "at ", "\n") + "\"\nparity = \"N\"");
+  const AdapterHarness gateway(text);
+  ASSERT_TRUE(soon([&] { return !gateway.samples(kDoor).empty(); })) << gateway.adapter().figures().state;
+  EXPECT_EQ(gateway.samples(kTemperature)[0].value, Value(215 * 0.1));
+  EXPECT_EQ(gateway.samples(kEnergy)[0].value, Value(-70000.0));
+  EXPECT_EQ(gateway.samples(kFar)[0].value, Value(1299.0));
+  const auto written = gateway.adapter().write({kSetpoint, 60.0});
+  ASSERT_TRUE(written.has_value()) << written.error().message;
+  ASSERT_TRUE(gateway.adapter().write({kPump, true}).has_value());
+  EXPECT_EQ(gateway.samples(kPump).back().value, Value(true));
+  EXPECT_NE(device.said().find("write by 6 at 9\nwrite by 5 at 1\n"), std::string::npos) << device.said();
+}
+
 // thingsboard-gateway #2132: polling goes on after every outage: the PLC restarts, or (a stopped process) its cable is pulled and its
 // connections hang.
 TEST(Modbus, Peer2132PollingComesBackAfterARestartAndAfterAPulledCable) {
