@@ -72,6 +72,7 @@ struct MqttClient::Callbacks {
     }
     client.refusal_.clear();
     client.in_flight_ = 0;
+    client.unanswered_ = false;
     client.online_ = true;
     client.counters_.state(true, fmt::format("connected to {}:{}", client.options_.host, client.options_.port));
     if (client.events_.connected) client.events_.connected();
@@ -188,7 +189,9 @@ bool MqttClient::connect_once(const std::stop_token& stop) {
 
 void MqttClient::loop_until_lost(const std::stop_token& stop) {
   int code = MOSQ_ERR_SUCCESS;
-  while (code == MOSQ_ERR_SUCCESS && !stop.stop_requested()) code = mosquitto_loop(client_, kLoopMs, 100);
+  while (code == MOSQ_ERR_SUCCESS && !stop.stop_requested() && !unanswered_)
+    code = mosquitto_loop(client_, kLoopMs, 100);
+  if (unanswered_) refusal_ = "no answer to what was sent";
   if (code != MOSQ_ERR_SUCCESS) refusal_ = mosquitto_strerror(code);
 }
 
@@ -221,7 +224,11 @@ Result<> MqttClient::publish(const MqttMessage& message, bool until_taken) {
   bool taken = code == MOSQ_ERR_SUCCESS;
   if (!taken && message.qos > 0 && in_flight_ > 0) in_flight_--;
   if (waits) {
-    taken = taken && changed_.wait_for(lock, kTakenTime, [&] { return taken_.erase(id) > 0 || !online_; }) && online_;
+    const bool answered =
+        taken && changed_.wait_for(lock, kTakenTime, [&] { return taken_.erase(id) > 0 || !online_; });
+    // Messages without an answer would vanish in such a connection until the keepalive finds out.
+    if (taken && !answered) unanswered_ = true, online_ = false;
+    taken = answered && online_;
     if (--waiting_ == 0) taken_.clear();
   }
   if (code != MOSQ_ERR_SUCCESS)

@@ -58,7 +58,7 @@ class MqttClient {
   void stop(const std::optional<MqttMessage>& goodbye);
 
   // kIo without a connection, kBusy if too much waits for the broker. With `until_taken` (and a QoS of 1) it returns once the broker
-  // has said that it has the message, kIo after 5 s.
+  // has said that it has the message; kIo after 5 s, and the connection, which may lead nowhere, is made anew.
   Result<> publish(const MqttMessage& message, bool until_taken = false);
   void subscribe(const std::string& topic, int qos = 1);
   [[nodiscard]] const MqttOptions& options() const { return options_; }
@@ -75,6 +75,7 @@ class MqttClient {
   MqttEvents events_;
   mosquitto* client_ = nullptr;
   std::atomic<bool> online_ = false;
+  std::atomic<bool> unanswered_ = false;  // what was sent on this connection
   std::string refusal_;  // why the broker would not have us
   std::mutex mutex_;
   std::condition_variable_any changed_;

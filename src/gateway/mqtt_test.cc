@@ -163,6 +163,20 @@ TEST(Mqtt, Peer1641ABrokerThatWasKilledIsFoundAgainAndItsSignalsAreAwayMeanwhile
   EXPECT_GE(gateway.adapter().figures().reconnects, 3U);
 }
 
+// Until the keepalive finds out, what is not answered for would go into the pulled cable as if it had arrived.
+TEST(Mqtt, AConnectionThatLeadsNowhereIsGivenUpWithTheFirstRecordThatIsNotAnswered) {
+  const MqttBroker broker;
+  const AdapterHarness gateway(profile(broker));
+  ASSERT_TRUE(gateway.connected());
+  broker.freeze();
+  EXPECT_EQ(gateway.adapter().publish({kTemperature, 1.0, 0, Quality::kGood}).error().code, Code::kIo) << "class A";
+  EXPECT_EQ(gateway.adapter().publish({kLight, true, 0, Quality::kGood}).error().code, Code::kIo) << "class B";
+  ASSERT_TRUE(soon([&] { return gateway.away(kTemperature); }));
+  broker.thaw();
+  ASSERT_TRUE(gateway.connected());
+  ASSERT_TRUE(soon([&] { return gateway.adapter().publish({kTemperature, 2.0, 0, Quality::kGood}).has_value(); }));
+}
+
 TEST(Mqtt, ADeviceThatSaysItIsOfflineIsAway) {
   const MqttBroker broker;
   Listener device(broker);

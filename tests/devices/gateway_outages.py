@@ -220,7 +220,7 @@ def profile(source, out, plc):
     for kind in RATES:
         for i in range(SIGNALS):
             text += f'[[signal]]\nname = "line/{kind}{i}"\nclass = "{kind.upper()}"\n'
-    text += '[[signal]]\nname = "marker"\nclass = "C"\n[[signal]]\nname = "plc/temperature"\nclass = "C"\n'
+    text += '[[signal]]\nname = "marker"\nclass = "B"\n[[signal]]\nname = "plc/temperature"\nclass = "B"\n'
     text += f'[[adapter]]\ntype = "mqtt"\nname = "in"\nhost = "127.0.0.1"\nport = {source}\n[[adapter.in]]\nsignal = "marker"\ntopic = "raw/marker"\n'
     for kind in RATES:
         for i in range(SIGNALS):

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,6 +29,9 @@ class MqttBroker {
     EXPECT_TRUE(soon([this] { return answers_on(port_); })) << program_->err();
   }
   void kill() { program_.reset(); }
+  // Connections stay open and nothing is answered, as at the other end of a pulled cable.
+  void freeze() const { program_->signal(SIGSTOP); }
+  void thaw() const { program_->signal(SIGCONT); }
   [[nodiscard]] int port() const { return port_; }
   // The entries of a profile that lead here.
   [[nodiscard]] std::string where() const {
