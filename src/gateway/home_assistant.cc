@@ -399,12 +399,16 @@ class HomeAssistant final : public Adapter {
     client_.subscribe(options_.prefix + "/status");
     for (const auto& [topic, i] : by_command_) client_.subscribe(topic);
     (void)client_.publish({status_topic(), "online", 1, true});
-    describe();
+    {
+      const std::scoped_lock one_after_another(saying_);
+      describe();
+    }
     if (options_.confirm) say_pending();
   }
 
   void take(std::string_view topic, std::string_view payload, bool retained) {
     if (topic == options_.prefix + "/status") {
+      const std::scoped_lock one_after_another(saying_);
       if (payload == "online") describe();
     } else if (topic.starts_with(options_.prefix) && topic.ends_with("/config")) {
       take_back(topic, payload, retained);
@@ -457,7 +461,7 @@ class HomeAssistant final : public Adapter {
   GatewayInputs inputs_;
   mutable std::mutex mutex_;
   std::vector<Pending> pending_;               // oldest first
-  std::mutex saying_;                          // so that what is said last is what is true
+  std::mutex saying_;                          // of what is sent: what is said last is what is true
   std::map<size_t, bool> available_;           // as last said
   std::map<SignalId, json::object> versions_;  // of update entities
   Counters counters_;
