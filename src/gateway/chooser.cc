@@ -110,7 +110,7 @@ bool is_faithful(std::string_view text, std::string_view facts, std::span<const 
                          parts_of_names.contains(low) || (has(word, std::isupper) && !begins) ||
                          std::ranges::find(kNumberWords, low) != kNumberWords.end();
     if (is_name && low != "i" && !known.contains(low)) return false;
-    about_it = about_it || (low.size() > 3 && known.contains(low) && !std::ranges::count(kEmptyWords, low) != 0);
+    about_it = about_it || (low.size() > 3 && known.contains(low) && std::ranges::count(kEmptyWords, low) == 0);
     begins = at < text.size() && std::string_view(".!?:").contains(text[at]);
   }
   return about_it;
