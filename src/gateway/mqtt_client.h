@@ -76,7 +76,7 @@ class MqttClient {
   mosquitto* client_ = nullptr;
   std::atomic<bool> online_ = false;
   std::atomic<bool> unanswered_ = false;  // what was sent on this connection
-  std::string refusal_;  // why the broker would not have us
+  std::string refusal_;                   // why the broker would not have us
   std::mutex mutex_;
   std::condition_variable_any changed_;
   int waiting_ = 0;        // calls of publish that wait

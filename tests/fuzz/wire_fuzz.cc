@@ -67,6 +67,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check(bytes);
   check(mended(bytes));
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  if (const auto piece = parse_relay_piece(text); piece && to_bytes(*piece) != text) __builtin_trap();
+  if (const auto piece = hearth::parse_relay_piece(text); piece && hearth::to_bytes(*piece) != text) __builtin_trap();
   return 0;
 }
