@@ -96,6 +96,7 @@ TEST(Profile, MistakesAreNamedWithLineAndRemedy) {
             std::string::npos);
   EXPECT_NE(error("[[signal]]\nname = \"a\"\nunt = \"bar\"\n").find("did you mean unit?"), std::string::npos);
   EXPECT_EQ(error("[[signal]]\nname = \"a\"\n[store]\nanything = 1\n"), "");  // others read that
+  EXPECT_NE(error("[{\"a\":1}]").find("p.toml:1:"), std::string::npos);       // JSON: toml++ 3.3 would end the program
   EXPECT_NE(Profile::load("/nowhere/p.toml").error().message.find("/nowhere/p.toml"), std::string::npos);
 }
 
