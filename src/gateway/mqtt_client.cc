@@ -182,7 +182,11 @@ bool MqttClient::connect_once(const std::stop_token& stop) {
     code = mosquitto_loop(client_, kLoopMs, 1);
   if (online_) return true;
   if (refusal_.empty() && code != MOSQ_ERR_SUCCESS)
-    refusal_ = code == MOSQ_ERR_ERRNO ? "cannot be reached" : mosquitto_strerror(code);
+    refusal_ =
+        code == MOSQ_ERR_ERRNO ? "cannot be reached"
+        : code == MOSQ_ERR_TLS
+            ? "no TLS with it: is its certificate of the authority in ca_file and for this host, and does it want ours"
+            : mosquitto_strerror(code);
   mosquitto_disconnect(client_);
   return false;
 }

@@ -2,6 +2,7 @@
 #include <boost/json.hpp>
 
 #include "gateway/sample.h"
+#include "net/tls.h"
 #include "support/adapter_harness.h"
 
 namespace hearth::gateway {
@@ -205,6 +206,35 @@ TEST(Mqtt, AWrongPasswordIsSaidAndTheRightOneIsReadFromItsFile) {
       << wrong.adapter().figures().state;
   const AdapterHarness right(with("right"));
   EXPECT_TRUE(right.connected());
+}
+
+// A broker with a listener for TLS beside its plain one, and two authorities of which one is its own.
+TEST(Mqtt, OverTlsABrokerIsBelievedByItsAuthorityOnly) {
+  const TestFolder folder;
+  const auto file = [&](const std::string& name) { return (folder.path() / name).string(); };
+  for (const std::string name : {"own", "other"})
+    ASSERT_TRUE(write_self_signed(file(name + ".pem"), file(name + ".key"), {"127.0.0.1"}));
+  const int port = test::free_port();
+  const MqttBroker broker("allow_anonymous true\nuser root\nlistener " + std::to_string(port) +
+                          " 127.0.0.1\ncertfile " + file("own.pem") + "\nkeyfile " + file("own.key") + "\n");
+  const auto over_tls = [&](const std::string& authority) {
+    const std::string plain = "port = " + std::to_string(broker.port()) + "\n";
+    std::string text = profile(broker, "ca_file = \"" + file(authority) + "\"\n");
+    return text.replace(text.find(plain), plain.size(), "port = " + std::to_string(port) + "\n");
+  };
+  Listener others(broker);
+  const AdapterHarness deceived(over_tls("other.pem"));
+  {
+    const AdapterHarness gateway(over_tls("own.pem"));
+    ASSERT_TRUE(gateway.connected()) << gateway.adapter().figures().state;
+    others.say("zigbee2mqtt/kitchen", R"({"temperature": 21.5})");
+    EXPECT_TRUE(soon([&] { return !gateway.samples(kTemperature).empty(); }));
+    EXPECT_TRUE(gateway.adapter().write({kLight, true}).has_value());
+    EXPECT_TRUE(soon([&] { return others.last("zigbee2mqtt/lamp/set").has_value(); }));
+  }
+  EXPECT_FALSE(deceived.adapter().figures().connected);
+  EXPECT_TRUE(soon([&] { return deceived.adapter().figures().state.contains("ertificate"); }))
+      << deceived.adapter().figures().state;
 }
 
 }  // namespace
