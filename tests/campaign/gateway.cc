@@ -101,7 +101,7 @@ int run(size_t n_signals, int seconds) {
   std::normal_distribution<double> normal(50, 1);
   const auto begin = steady_clock::now();
   const double processor_before = processor_seconds();
-  constexpr int kSlices = 20;
+  constexpr int kSlices = 20, kAwayOnce = 660;  // seconds
   uint64_t resident_early = 0, resident = 0;
   for (int slice = 0; slice < seconds * kSlices; ++slice) {
     const int64_t now =
@@ -110,8 +110,8 @@ int run(size_t n_signals, int seconds) {
     for (size_t i = static_cast<size_t>(slice % kSlices); i < n_signals; i += kSlices)
       inputs.sample({static_cast<SignalId>(i), normal(random), now, Quality::kGood});
     resident = resident_bytes();
-    // From a tenth of the time on, and not before two minutes where there are so many, everything has its size.
-    if (slice == std::max(seconds / 10, std::min(120, seconds / 2)) * kSlices) resident_early = resident;
+    // Everything has its size after two minutes, and what waits for the adapter has it once that was away.
+    if (slice == (seconds > kAwayOnce ? kAwayOnce : std::min(120, seconds / 2)) * kSlices) resident_early = resident;
     std::this_thread::sleep_until(begin + std::chrono::milliseconds(1000 / kSlices) * (slice + 1));
   }
   const double cores =
