@@ -76,7 +76,10 @@ Result<void> choose_stages(const ModelOptions& options, const Model& model, cons
   const int streams = std::max(options.parallel, 1);
   const cluster::PlannerModel wanted = planner_model(*model.checkpoint, config, *model.backend,
                                                      {.context = context, .kv_type = kv_type, .streams = streams});
-  if (auto disk = cluster::measure_disk(model.checkpoint->path()); disk) machines[0].disk_bytes_per_second = *disk;
+  uint64_t bytes = wanted.ends.bytes;
+  for (const cluster::PlannerLayer& layer : wanted.layers) bytes += layer.bytes;
+  if (bytes > machines[0].memory_bytes)  // what fits is not read while it runs
+    if (const auto disk = cluster::measure_disk(model.checkpoint->path())) machines[0].disk_bytes_per_second = *disk;
   cluster::PlannedChain planned =
       TRY(cluster::plan_chain(wanted, machines, {.streams = streams, .prompt_rows = kUsualPrompt}));
   if (planned.streamed_bytes > 0)

@@ -306,7 +306,7 @@ void Doors::keep(const std::shared_ptr<const AnswerRecord>& record) {
   for (const auto& door : others())
     if (door->lives() && keep_at(*door, *record)) return;
   const std::scoped_lock lock(mutex_);
-  alone_.push_back(record);
+  alone_.emplace_back(record->owner(), record->request_id);
   if (alone_.size() > limits::kDoorRecords) alone_.pop_front();
 }
 
@@ -315,19 +315,20 @@ bool Doors::keep_at(const Door& door, const AnswerRecord& record) {
   return kept && kept->status == 200;
 }
 
-// Records that no other door had when they were made: one that lives now gets them.
+// Records that no other door had when they were made: one that lives now gets those that are still kept.
 void Doors::share_alone(const Door& door) {
   for (;;) {
-    std::shared_ptr<const AnswerRecord> record;
+    std::pair<std::string, std::string> name;
     {
       const std::scoped_lock lock(mutex_);
       if (alone_.empty() || stopped_) return;
-      record = std::move(alone_.front());
+      name = std::move(alone_.front());
       alone_.pop_front();
     }
-    if (keep_at(door, *record)) continue;
+    const auto record = records_.find(name.first, name.second);
+    if (!record || keep_at(door, *record)) continue;
     const std::scoped_lock lock(mutex_);
-    alone_.push_front(std::move(record));
+    alone_.push_front(std::move(name));
     return;
   }
 }

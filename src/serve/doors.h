@@ -16,6 +16,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/metrics.h"
@@ -156,7 +157,7 @@ class Doors {
   };
   std::map<std::string, Watched> others_;
   std::vector<std::weak_ptr<DoorExchange>> answering_;
-  std::deque<std::shared_ptr<const AnswerRecord>> alone_;  // records that are here only
+  std::deque<std::pair<std::string, std::string>> alone_;  // owner and name of records that are here only
   std::unordered_map<size_t, std::string> prefixes_;       // by digest: the door that ran it
   double decode_rate_ = 0, prompt_rate_ = 0, answer_seconds_ = 0;
   std::vector<DoorModel> library_;  // models that could be loaded
