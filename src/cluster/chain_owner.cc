@@ -17,6 +17,7 @@ ChainOwner::ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, bool res
       resumable_(resumable),
       kept_(kept),
       nodes_(static_cast<size_t>(n_nodes)),
+      warm_up_(static_cast<size_t>(n_nodes)),
       epoch_(static_cast<uint64_t>(term) << 32) {}
 
 const PlannedStage* ChainOwner::stage_of(int node) const {
@@ -45,6 +46,7 @@ void ChainOwner::begin_epoch(bool resuming, Time now) {
     flying_.clear();
   }
   phase_ = Phase::kSettingUp;
+  forget_slow();
   act(Kind::kClosePaths);
   for (const PlannedStage& stage : plan_.stages) {
     Node& node = at(stage.node);
@@ -83,12 +85,16 @@ void ChainOwner::connected(int node, Time now) {
   begin_copies(now);
 }
 
-void ChainOwner::ready(int node, uint64_t epoch, bool has_state, uint64_t done, uint64_t oldest, Time now) {
+void ChainOwner::ready(int node, uint64_t epoch, const Ready& ready, Time now) {
   if (epoch != epoch_ || phase_ != Phase::kSettingUp || !stage_of(node) || !at(node).connected) return;
+  const LayerRange layers = stage_of(node)->layers;
+  if (ready.warm_up_us > 0)
+    warm_up_[static_cast<size_t>(node)] = std::chrono::microseconds(ready.warm_up_us) / (layers.end - layers.first);
   Node& is = at(node);
   is.ready = true;
   is.pinged = now;
-  is.has_state = has_state, is.done = is.ran = done, is.oldest = oldest;
+  is.has_state = ready.has_state, is.done = is.ran = ready.done, is.oldest = ready.oldest;
+  is.busy = is.busy_before = {};
   run_if_all_ready(now);
 }
 
@@ -223,8 +229,8 @@ uint64_t ChainOwner::post(int rows, Time now) {
   return step;
 }
 
-void ChainOwner::ran(int node, uint64_t epoch, uint64_t step) {
-  if (epoch == epoch_) at(node).ran = step;
+void ChainOwner::ran(int node, uint64_t epoch, uint64_t done, Time busy) {
+  if (epoch == epoch_) at(node).ran = done, at(node).busy = busy;
 }
 
 bool ChainOwner::answered(uint64_t epoch, uint64_t step, Time now) {
@@ -235,44 +241,107 @@ bool ChainOwner::answered(uint64_t epoch, uint64_t step, Time now) {
   const bool wanted = !found->again;
   for (; !flying_.empty() && flying_.front().answered; flying_.pop_front()) {
     const Flying& done = flying_.front();
-    if (done.rows > 0) {
-      Time& took = took_[std::bit_width(static_cast<unsigned>(done.rows))];
-      took = std::max(took * 7 / 8, now - std::max(done.begun, answered_at_));
-    }
+    if (done.rows > 0) took(done.rows, now - std::max(done.begun, answered_at_), now);
     answered_at_ = now;
     if (!done.again) act(Kind::kDeliver, -1, done.step);
   }
   return wanted;
 }
 
-// What a step of so many rows takes at most, by what steps took; a long time if none was seen. Rows take no longer than each alone, and
-// no less time than fewer of them.
+// What a step of so many rows takes at most, by what steps took, or else by how long its stages took to warm up; a long time if that is
+// not known either. Rows take no longer than each alone, and no less time than fewer of them.
 Time ChainOwner::usual(int rows) const {
   const auto wanted = static_cast<size_t>(std::bit_width(static_cast<unsigned>(rows)));
-  for (size_t i = wanted; i < took_.size(); ++i)
-    if (took_[i] > Time(0)) return took_[i];
+  if (took_[wanted] > Time(0)) return took_[wanted];
+  const std::optional<Time> computing = by_warm_up(rows);
+  for (size_t i = wanted + 1; i < took_.size(); ++i) {
+    if (took_[i] == Time(0)) continue;
+    if (!computing) return took_[i];
+    const Time of_links = std::max(Time(0), took_[i] - *by_warm_up(1 << (i - 1)));
+    return std::min(took_[i], *computing + of_links);
+  }
   for (size_t i = wanted; i-- > 0;)
     if (took_[i] > Time(0)) return took_[i] * (1 << (wanted - i));
-  return timing_.loading;
+  return computing.value_or(timing_.loading);
 }
 
-// The first stage that has not done the oldest step, where its layers have a copy on another machine.
-void ChainOwner::give_up_slow(Time now) {
-  if (flying_.empty() || flying_.front().rows == 0) return;
-  const Flying& oldest = flying_.front();
-  if (now - std::max(oldest.begun, answered_at_) < std::max(timing_.slow, 4 * usual(oldest.rows))) return;
-  const auto behind =
-      std::ranges::find_if(plan_.stages, [&](const PlannedStage& stage) { return at(stage.node).ran < oldest.step; });
-  if (behind == plan_.stages.end()) return;
+std::optional<Time> ChainOwner::by_warm_up(int rows) const {
+  std::chrono::microseconds all{};
+  for (const PlannedStage& stage : plan_.stages) {
+    const auto layer = warm_up_[static_cast<size_t>(stage.node)];
+    if (layer.count() == 0) return std::nullopt;
+    all += layer * (stage.layers.end - stage.layers.first);
+  }
+  return std::chrono::ceil<Time>(2 * all * std::max(rows, kWarmUpRows) / kWarmUpRows);  // others are at work beside
+}
+
+bool ChainOwner::too_long(int rows, Time took) const { return took > 4 * std::max(usual(rows), timing_.not_slow); }
+
+void ChainOwner::took(int rows, Time time, Time now) {
+  const Time before = usual(rows);
+  if (too_long(rows, time)) {
+    if (!slow_since_) slow_since_ = watched_ = now - time;
+  } else if (slow_since_ && now - *slow_since_ > timing_.not_slow) {  // one in time is half an excuse
+    slow_since_ = now - (now - *slow_since_) / 2;
+    for (Node& node : nodes_) node.busy_before += (node.busy - node.busy_before) / 2, node.blamed /= 2;
+  } else {
+    forget_slow();
+  }
+  // The first that is seen is what it takes, unless it was for a stage: links are not known before.
+  if (slow_since_ && now - *slow_since_ < timing_.usual_by_now && (has_seen_ || at_work(now))) return;
+  // Later it is learnt little by little, so that nobody gets slower unnoticed.
+  const Time at_most = !has_seen_ || slow_since_ ? time : std::max(before * 5 / 4, timing_.not_slow);
+  Time& most = took_[std::bit_width(static_cast<unsigned>(rows))];
+  most = std::max(most * 7 / 8, std::min(time, at_most));
+  has_seen_ = true;
+  if (slow_since_) forget_slow();
+}
+
+void ChainOwner::forget_slow() {
+  slow_since_.reset();
+  for (Node& node : nodes_) node.busy_before = node.busy, node.blamed = {};
+}
+
+bool ChainOwner::has_copy(int node) const {
   const std::vector<int> has = holders(first_plan_, plan_);
   for (size_t piece = 0; piece < has.size(); ++piece)
-    if (has[piece] == behind->node && std::ranges::none_of(copies_, [&](const Copy& copy) {
-          return std::cmp_equal(copy.piece, piece) && copy.whole && copy.done + 1 >= this->oldest();
+    if (has[piece] == node && std::ranges::none_of(copies_, [&](const Copy& copy) {
+          return std::cmp_equal(copy.piece, piece) && copy.whole && copy.done + 1 >= oldest();
         }))
-      return;
-  const int node = behind->node;
+      return false;
+  return true;
+}
+
+// The stage whose layers were at work for half of the time that steps have been taking too long.
+const PlannedStage* ChainOwner::at_work(Time now) const {
+  const auto found = std::ranges::find_if(plan_.stages, [&](const PlannedStage& stage) {
+    const Node& node = nodes_[static_cast<size_t>(stage.node)];
+    return 2 * (node.busy - node.busy_before) >= now - *slow_since_;
+  });
+  return found == plan_.stages.end() ? nullptr : &*found;
+}
+
+// Whose layers are at steps that take too long, or who keeps them waiting: the first stage that has not done the oldest one.
+void ChainOwner::watch_slow(Time now) {
+  if (flying_.empty() || flying_.front().rows == 0) return;
+  const Flying& oldest = flying_.front();
+  const Time begun = std::max(oldest.begun, answered_at_);
+  if (!slow_since_ && too_long(oldest.rows, now - begun)) slow_since_ = watched_ = begun;
+  if (!slow_since_) return;
+  const auto behind =
+      std::ranges::find_if(plan_.stages, [&](const PlannedStage& stage) { return at(stage.node).ran < oldest.step; });
+  if (behind != plan_.stages.end()) at(behind->node).blamed += now - std::max(begun, watched_);
+  watched_ = now;
+  const Time since = now - *slow_since_;
+  const PlannedStage* slow = since >= timing_.slow_at_work ? at_work(now) : nullptr;
+  if (!slow && has_seen_)
+    for (const PlannedStage& stage : plan_.stages)
+      if (2 * at(stage.node).blamed >= since && since >= (has_copy(stage.node) ? 1 : 2) * timing_.slow) slow = &stage;
+  if (!slow) return;
+  const int node = slow->node;
   const Time longer = std::max(2 * at(node).second_chance, timing_.second_chance);
-  lost(node, now);
+  ++slow_;
+  lost(node, now);  // another plan stands
   at(node).second_chance = longer;
 }
 
@@ -301,7 +370,7 @@ void ChainOwner::tick(Time now) {
     each.wait *= 2;
     act(Kind::kSend, -1, each.step);
   }
-  give_up_slow(now);
+  watch_slow(now);
 }
 
 std::vector<ChainAction> ChainOwner::take_actions() { return std::exchange(actions_, {}); }

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,10 +33,14 @@ struct ChainTiming {
   Time resend{4000};      // a step without answer is sent again, each time after twice as long
   Time second_chance{
       10'000};  // who was lost may be tried again after that; who was slow, after twice as long each time
-  // A stage that has not done a step after so long is slow, if such steps took less than a quarter of it till now; then its layers go to
-  // who has a copy of their state.
+  // Once steps have taken over four times what they should for so long, without one between that did not, the stage that keeps them
+  // waiting is slow, and its layers go to who has a copy of their state; after twice as long to anybody, and all starts over.
   Time slow{1500};
-  uint64_t behind{24};  // a stage moves when its copy is no more steps behind
+  // After so long already, and though all may have to start over, if its layers were at work for half of it: then no link is to blame.
+  Time slow_at_work{750};
+  Time not_slow{20};          // a step that should take less should take this
+  Time usual_by_now{15'000};  // for so long slow, with nobody to blame: that is what steps take
+  uint64_t behind{24};        // a stage moves when its copy is no more steps behind
 };
 
 struct ChainAction {
@@ -70,7 +75,7 @@ class ChainOwner {
   void begin(Time now);
   // Events. Those that name an epoch or a node that no longer counts change nothing.
   void connected(int node, Time now);
-  void ready(int node, uint64_t epoch, bool has_state, uint64_t done, uint64_t oldest, Time now);
+  void ready(int node, uint64_t epoch, const Ready& ready, Time now);
   void copied(int node, uint64_t epoch, LayerRange layers, bool whole, uint64_t done, Time now);
   void leaving(int node, Time now);
   void heard(int node);  // any frame of it
@@ -78,7 +83,8 @@ class ChainOwner {
   void lost_next(int node, Time now);  // the stage after this node's is out of its reach
   // Whether the answer is wanted, and is to be kept until it is delivered.
   bool answered(uint64_t epoch, uint64_t step, Time now);
-  void ran(int node, uint64_t epoch, uint64_t step);  // this is the last that its stage did
+  // The last step that its stage did, and how long it was at steps, in all.
+  void ran(int node, uint64_t epoch, uint64_t done, Time busy);
   void tick(Time now);
   // A further step, of so many rows; running() and in_flight() below kWindow.
   uint64_t post(int rows, Time now);
@@ -101,6 +107,7 @@ class ChainOwner {
   [[nodiscard]] uint64_t oldest() const { return next_step_ - std::min<uint64_t>(next_step_ - 1, kept_); }
   // Epochs that ended by a loss, pieces that moved as planned, epochs that lost no state, and steps sent again for that.
   [[nodiscard]] uint64_t losses() const { return losses_; }
+  [[nodiscard]] uint64_t slow() const { return slow_; }  // losses of machines that were alive, but slow
   [[nodiscard]] uint64_t moves() const { return moves_; }
   [[nodiscard]] uint64_t resumed() const { return resumed_; }
   [[nodiscard]] uint64_t repeated() const { return repeated_; }
@@ -112,9 +119,11 @@ class ChainOwner {
     bool connecting = false;  // for a copy
     Time since{};             // assigned, or lost
     bool lost = false, leaving = false;
-    Time second_chance{0};   // so much longer than others
-    uint64_t ran = 0;        // the last step that it did, as far as it said
-    bool has_state = false;  // as it said when it got ready
+    Time second_chance{0};       // so much longer than others
+    uint64_t ran = 0;            // the last step that it did, as far as it said
+    Time busy{}, busy_before{};  // as it said, and before the steps that take too long
+    Time blamed{};               // for so much of the time that these take
+    bool has_state = false;      // as it said when it got ready
     uint64_t done = 0, oldest = 0;
     bool asked = false;  // a ping is unanswered
     Time pinged{};
@@ -142,8 +151,14 @@ class ChainOwner {
   void run_if_all_ready(Time now);
   bool repeat_steps(Time now);
   void begin_copies(Time now);
-  void give_up_slow(Time now);
+  void watch_slow(Time now);
+  void took(int rows, Time time, Time now);
+  void forget_slow();
   [[nodiscard]] Time usual(int rows) const;
+  [[nodiscard]] std::optional<Time> by_warm_up(int rows) const;
+  [[nodiscard]] bool too_long(int rows, Time took) const;
+  [[nodiscard]] const PlannedStage* at_work(Time now) const;
+  [[nodiscard]] bool has_copy(int node) const;
   void move(Time now);
   [[nodiscard]] bool usable(int node, Time now) const;
   [[nodiscard]] int copy_goes_to(int piece, Time now) const;
@@ -155,15 +170,19 @@ class ChainOwner {
   const bool resumable_;
   const size_t kept_;
   std::vector<Node> nodes_;
-  std::vector<Copy> copies_;  // of this epoch
+  std::vector<std::chrono::microseconds> warm_up_;  // of a layer, by node; 0: not known
+  std::vector<Copy> copies_;                        // of this epoch
   Phase phase_ = Phase::kIdle;
   bool has_run_ = false;  // since all last started over, so that there may be state
   bool resuming_ = false;
   Time looked_{};  // for who should have copies
-  uint64_t epoch_ = 0, next_step_ = 1, losses_ = 0, moves_ = 0, resumed_ = 0, repeated_ = 0;
+  uint64_t epoch_ = 0, next_step_ = 1, losses_ = 0, slow_ = 0, moves_ = 0, resumed_ = 0, repeated_ = 0;
   std::deque<Flying> flying_;
   std::array<Time, 32> took_{};  // steps at most, lately; by the bits of their number of rows
   Time answered_at_{};
+  bool has_seen_ = false;           // how long a step takes
+  std::optional<Time> slow_since_;  // steps take too long
+  Time watched_{};
   std::vector<ChainAction> actions_;
 };
 

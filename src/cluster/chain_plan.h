@@ -9,6 +9,9 @@
 
 namespace hearth::cluster {
 
+// Of the step by which a stage that was just loaded finds out how fast it is.
+inline constexpr int kWarmUpRows = 16;
+
 struct PlannedStage {
   int node = 0;  // index into the chain's nodes
   LayerRange layers{};

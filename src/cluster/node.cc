@@ -161,7 +161,7 @@ void Node::serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& rea
       break;
     }
     if (std::holds_alternative<Ping>(frame->message)) {
-      if (!link->send_all(to_bytes({frame->epoch, session->done(), Pong{}}), kHandshake)) break;
+      if (!link->send_all(to_bytes(session->pong(frame->epoch)), kHandshake)) break;
     } else if (auto* assign = std::get_if<Assign>(&frame->message)) {
       session->assign(frame->epoch, std::move(*assign));
     } else if (auto* copy = std::get_if<CopyTo>(&frame->message)) {

@@ -105,11 +105,19 @@ void NodeSession::load(uint64_t epoch, const Assign& assignment) {
     }
     auto piece = make_piece(epoch, assignment, range);
     if (!piece) return fail_with(epoch, piece.error().message, Failure::Of::kMachine);
+    if (static_cast<uint32_t>(epoch) == 1) {  // later ones are waited for
+      const std::scoped_lock compute(node_.compute_);
+      const auto warm_up = piece->layers.stage->warm_up();
+      if (!warm_up) return fail_with(epoch, warm_up.error().message, Failure::Of::kMachine);
+      piece->layers.warm_up = *warm_up;
+    }
     made.push_back(std::move(*piece));
   }
+  std::chrono::microseconds warm_up{};
+  for (const Pieces::Piece& piece : made) warm_up += piece.layers.warm_up;
   pieces_.set_pieces(std::move(made));
   tell(epoch, assignment.layers, assignment.model);
-  say(epoch, Ready{});
+  say(epoch, Ready{.warm_up_us = static_cast<uint32_t>(std::min<int64_t>(warm_up.count(), UINT32_MAX))});
   LOG(kInfo, "epoch {}: layers {} to {} for {}", epoch, assignment.layers.first, assignment.layers.end,
       control_->peer());
 }
@@ -209,7 +217,9 @@ void NodeSession::step(uint64_t epoch, uint64_t number, Step step) {
   const auto run = [&](Loaded& layers, Step& data) {
     repeated = false;
     const std::scoped_lock compute(node_.compute_);
+    set_busy(true);
     ran = layers.stage->run(data.ops, data.rows, data.hidden);
+    set_busy(false);
     return ran.has_value();
   };
   switch (pieces_.step(epoch, number, step, run)) {
@@ -263,6 +273,21 @@ Result<std::shared_ptr<PeerLink>> NodeSession::way_on(uint64_t epoch) {
   const std::scoped_lock lock(mutex_);
   if (next != next_) return fail(Code::kCancelled, "another stage is next by now");
   return next_link_ = std::move(link);
+}
+
+void NodeSession::set_busy(bool busy) {
+  const auto now = std::chrono::steady_clock::now();
+  const std::scoped_lock lock(mutex_);
+  if (since_) busy_ += now - *std::exchange(since_, std::nullopt);
+  if (busy) since_ = now;
+}
+
+Frame NodeSession::pong(uint64_t epoch) const {
+  const auto now = std::chrono::steady_clock::now();
+  const std::scoped_lock lock(mutex_);
+  const auto busy = busy_ + (since_ ? now - *since_ : now - now);
+  return {epoch, done_,
+          Pong{static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(busy).count())}};
 }
 
 MemberStage NodeSession::stage() const {

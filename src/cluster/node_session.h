@@ -34,8 +34,8 @@ class NodeSession {
   bool take_copy(uint64_t epoch, uint64_t done, const CopyPart& part);
   // From now on answers go here, if this is the last stage.
   void answer_on(std::shared_ptr<PeerLink> link);
-  // The last step that ran here.
-  [[nodiscard]] uint64_t done() const { return done_; }
+  // The answer to a ping.
+  [[nodiscard]] Frame pong(uint64_t epoch) const;
   // For people; without layers while there are none.
   [[nodiscard]] MemberStage stage() const;
   // Its connections are closed and nothing is waited for any more. From any thread.
@@ -46,6 +46,7 @@ class NodeSession {
     std::unique_ptr<Checkpoint> checkpoint;
     std::unique_ptr<Stage> stage;
     Digest model{};
+    std::chrono::microseconds warm_up{};  // 0: none was tried
   };
   using Pieces = StagePieces<Loaded, Step>;
 
@@ -56,6 +57,7 @@ class NodeSession {
   Result<Pieces::Piece> make_piece(uint64_t epoch, const Assign& assignment, LayerRange range);
   Result<Checkpoint> open_model(uint64_t epoch, const Assign& assignment);
   Result<std::vector<std::byte>> fetch(uint64_t epoch, uint64_t offset, uint32_t bytes);
+  void set_busy(bool busy);
   void send_on(uint64_t epoch, std::span<const std::byte> bytes);
   Result<std::shared_ptr<PeerLink>> way_on(uint64_t epoch);
   void say(uint64_t epoch, const Message& message);
@@ -70,7 +72,7 @@ class NodeSession {
   std::mutex steps_mutex_;  // held while a step is run and sent on
   Pieces pieces_;
 
-  std::atomic<uint64_t> done_{0};
+  std::atomic<uint64_t> done_{0};  // the last step that ran here
 
   mutable std::mutex mutex_;  // of what follows; never held while something is waited for but `changed_`
   std::condition_variable changed_;
@@ -83,7 +85,9 @@ class NodeSession {
   std::map<int, std::shared_ptr<PeerLink>> copy_links_;  // by a piece's first layer
   std::map<int, std::jthread> copiers_;                  // likewise; the control connection's thread alone
   MemberStage told_;
-  std::jthread loader_;  // last
+  std::chrono::steady_clock::duration busy_{};                  // at steps that are done
+  std::optional<std::chrono::steady_clock::time_point> since_;  // the layers are at one
+  std::jthread loader_;                                         // last
 };
 
 }  // namespace hearth::cluster

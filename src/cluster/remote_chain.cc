@@ -217,11 +217,12 @@ void RemoteChain::pump(Time patience) {
     const int last = owner_.plan().stages.back().node;
     if (auto alive = read(results_, last); !alive) lose(last, alive.error().message);
   }
-  const uint64_t losses = owner_.losses();
+  const uint64_t losses = owner_.losses(), slow = owner_.slow();
   owner_.tick(now());
-  if (owner_.losses() != losses)
-    LOG(kWarning, "a machine says nothing for {} ms, or has not done a step that others do sooner",
-        options_.timing.silence.count());
+  if (owner_.slow() != slow)
+    LOG(kWarning, "a machine takes far longer for its steps than it should");
+  else if (owner_.losses() != losses)
+    LOG(kWarning, "a machine says nothing for {} ms", options_.timing.silence.count());
   do_actions();
 }
 
@@ -243,7 +244,7 @@ void RemoteChain::take(int node, Frame frame) {
   owner_.heard(node);
   count(node, nullptr, &ChainStats::Machine::frames_received, 1);
   if (const auto* ready = std::get_if<Ready>(&frame.message)) {
-    owner_.ready(node, frame.epoch, ready->has_state, ready->done, ready->oldest, now());
+    owner_.ready(node, frame.epoch, *ready, now());
   } else if (const auto* copied = std::get_if<Copied>(&frame.message)) {
     owner_.copied(node, frame.epoch, copied->layers, copied->whole, copied->done, now());
   } else if (std::holds_alternative<Leaving>(frame.message)) {
@@ -267,8 +268,8 @@ void RemoteChain::take(int node, Frame frame) {
     }
   } else if (const auto* fetch = std::get_if<Fetch>(&frame.message)) {
     send_piece(node, *fetch);
-  } else if (std::holds_alternative<Pong>(frame.message)) {
-    owner_.ran(node, frame.epoch, frame.step);
+  } else if (const auto* pong = std::get_if<Pong>(&frame.message)) {
+    owner_.ran(node, frame.epoch, frame.step, Time(pong->busy_ms));
     const std::scoped_lock lock(stats_mutex_);
     stats_.machines[static_cast<size_t>(node)].round_trip_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - nodes_[static_cast<size_t>(node)].pinged)

@@ -25,6 +25,18 @@ Result<std::unique_ptr<Stage>> Stage::create(const Checkpoint& checkpoint, Backe
   return stage;
 }
 
+Result<std::chrono::microseconds> Stage::warm_up() {
+  const int n_rows = std::min({kWarmUpRows, options_.rows_max, options_.context, options_.sequences.positions_max});
+  std::vector<float> hidden(static_cast<size_t>(n_rows) * static_cast<size_t>(decoder_->config().d_model), 1.0f);
+  const SequenceOp open{.kind = SequenceOp::Kind::kOpen, .sequence = 0};
+  const StepRows rows{.sequence = 0, .position = 0, .count = n_rows};
+  const auto begin = std::chrono::steady_clock::now();
+  TRY(run({&open, 1}, {&rows, 1}, hidden));
+  const auto took = std::chrono::steady_clock::now() - begin;
+  TRY(reset());
+  return std::chrono::duration_cast<std::chrono::microseconds>(took);
+}
+
 Result<void> Stage::reset() {
   store_.reset();
   store_ = TRY(SequenceStore::create(backend_, decoder_->config(), options_.sequences));

@@ -2,10 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <span>
 
-#include "cluster/wire.h"
+#include "cluster/chain_plan.h"
 #include "model/decoder.h"
 #include "model/sequence.h"
 
@@ -35,6 +36,8 @@ class Stage {
   static Result<std::unique_ptr<Stage>> create(const Checkpoint& checkpoint, Backend& backend,
                                                const StageOptions& options);
 
+  // Runs a step of kWarmUpRows rows and forgets it: the weights are there then, and how long it took tells how fast this is.
+  Result<std::chrono::microseconds> warm_up();
   // Forgets all sequences; what a new epoch begins with.
   Result<void> reset();
   // The operations, then the layers over `hidden`, in place. kInvalidArgument if sequences, positions or sizes are not possible; then

@@ -236,11 +236,11 @@ void read(Reader& in, Assign& m) {
 
 void write(Writer& out, const Ready& m) {
   out.put(static_cast<uint8_t>(m.has_state));
-  out.put(m.done), out.put(m.oldest);
+  out.put(m.done), out.put(m.oldest), out.put(m.warm_up_us);
 }
 void read(Reader& in, Ready& m) {
   m.has_state = in.at_most<uint8_t>(1) != 0;
-  m.done = in.get<uint64_t>(), m.oldest = in.get<uint64_t>();
+  m.done = in.get<uint64_t>(), m.oldest = in.get<uint64_t>(), m.warm_up_us = in.get<uint32_t>();
   if (m.done == UINT64_MAX || m.oldest > m.done + 1) in.refuse();
 }
 
@@ -381,12 +381,12 @@ void read(Reader& in, Ping& m) {
   m.padding.assign(padding.begin(), padding.end());
 }
 
+void write(Writer& out, const Pong& m) { out.put(m.busy_ms); }
+void read(Reader& in, Pong& m) { m.busy_ms = in.at_most<uint64_t>(INT64_MAX); }
+
 void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden, m.format); }
-// Kinds without fields.
 void write(Writer&, const Leaving&) {}
-void write(Writer&, const Pong&) {}
 void read(Reader&, Leaving&) {}
-void read(Reader&, Pong&) {}
 
 template <size_t kKind = 0>
 Message read_message(Reader& in, uint8_t kind) {

@@ -22,7 +22,7 @@
 
 namespace hearth::cluster {
 
-inline constexpr uint8_t kWireVersion = 2;
+inline constexpr uint8_t kWireVersion = 3;
 inline constexpr size_t kFrameHeaderBytes = 28;
 
 using SessionId = std::array<std::byte, 16>;  // random: one owner's use of one model
@@ -72,6 +72,7 @@ struct Assign {
 struct Ready {
   bool has_state = true;          // of kResume: false if not of all its layers
   uint64_t done = 0, oldest = 1;  // it has run so many steps, and can repeat those from `oldest` on
+  uint32_t warm_up_us = 0;        // what a step of kWarmUpRows took; 0: none was tried
   bool operator==(const Ready&) const = default;
 };
 struct StepRows {
@@ -94,7 +95,8 @@ struct Ping {
   std::vector<std::byte> padding{};  // to see how much the link takes
   bool operator==(const Ping&) const = default;
 };
-struct Pong {  // its frame's step is the last that the stage ran
+struct Pong {            // its frame's step is the last that the stage ran
+  uint64_t busy_ms = 0;  // in which its layers were at steps, in all
   bool operator==(const Pong&) const = default;
 };
 struct Failure {

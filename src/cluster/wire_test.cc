@@ -91,11 +91,11 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
                          .self = 1,
                          .cuts = {5, 8},
                          .rows = RowFormat::kI8}});
-  sent.push_back({7, 0, Ready{true, 40, 25}});
+  sent.push_back({7, 0, Ready{true, 40, 25, 1500}});
   sent.push_back({7, 12, some_step()});
   sent.push_back({7, 12, StepAnswer{{3.0f, 4.0f}}});
   sent.push_back({7, 0, Ping{}});
-  sent.push_back({7, 0, Pong{}});
+  sent.push_back({7, 12, Pong{250}});
   sent.push_back({7, 0, Failure{Failure::Of::kNext, "no route"}});
   sent.push_back({7, 0, Fetch{1ull << 33, 4096}});
   sent.push_back({7, 0, PackPiece{1ull << 33, bytes_of("weights")}});

@@ -2,7 +2,7 @@
 """A model in two stages, mostly with a third machine to spare; in the middle of answers machines are struck, at random moments of each kind.
 Every answer has to be the one that a single process gives, to the byte, and no pause may be longer than two seconds.
 
-  tests/campaign/faults.py [--seconds 600] [--seed 1] [--model FILE] [--answers N] [--pause 2]
+  tests/campaign/faults.py [--seconds 600] [--seed 1] [--model FILE] [--answers N] [--pause 2] [--only "slow in prefill"]
 
 Strikes: killed; frozen for five seconds (and back, as a zombie); cut off for five seconds (its network interface goes down); slow (one
 per cent of a processor); two killed one after the other. Moments: while the prompt is read, at the first token, in the middle, while tokens are
@@ -207,6 +207,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=120)
     parser.add_argument("--answers", type=int, default=0, help="so many instead of --seconds")
     parser.add_argument("--pause", type=float, default=2, help="seconds that none may be longer; 0: any")
+    parser.add_argument("--only", default="", help="cases whose name has this")
     options = parser.parse_args()
     pick, failures = random.Random(options.seed), []
     worst, hits, repeats = collections.defaultdict(float), collections.Counter(), 0
@@ -227,7 +228,7 @@ def main():
                 whole[moment] = pieces
             alone.end()
             end = time.monotonic() + options.seconds
-            cases = [(moment, kind) for kind in strikes for moment in MOMENTS]
+            cases = [(moment, kind) for kind in strikes for moment in MOMENTS if options.only in f"{kind} in {moment}"]
             for run in itertools.count():
                 if run % len(cases) == 0:
                     pick.shuffle(cases)

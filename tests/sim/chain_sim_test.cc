@@ -92,12 +92,14 @@ struct Packet {
   Hidden hidden{};
   std::optional<MadeUpLayers> state{};
   bool waited = false;  // for a slow machine
+  Time busy{};
 };
 struct Rows {  // what comes out of a step
   std::vector<StepRows> rows;
   Hidden hidden;
 };
 constexpr size_t kKept = 32;
+constexpr uint32_t kWarmUpUs = 6000;
 
 class Simulation {
  public:
@@ -112,7 +114,8 @@ class Simulation {
                                .loading = Time(3000),
                                .resend = Time(700),
                                .second_chance = Time(5000),
-                               .slow = Time(1200)},
+                               .slow = Time(1200),
+                               .slow_at_work = Time(500)},
                    draw(4) > 0, kKept);
     loss_ = static_cast<double>(draw(4)) * 0.01;
     twice_ = static_cast<double>(draw(3)) * 0.02;
@@ -149,8 +152,9 @@ class Simulation {
   struct SimNode {
     bool alive = true;
     Time frozen_until{}, slow_until{}, busy_until{};
-    uint64_t done = 0;        // the last step that it ran
-    uint64_t connection = 0;  // that it knows of
+    std::vector<std::pair<Time, Time>> at{};  // steps it is slow at: begin, end
+    uint64_t done = 0;                        // the last step that it ran
+    uint64_t connection = 0;                  // that it knows of
     using Pieces = StagePieces<MadeUpLayers, Rows>;
     Pieces pieces{};
     int next = -1;
@@ -211,10 +215,11 @@ class Simulation {
     if (now_ < here.frozen_until) return at(here.frozen_until, [this, from, to, packet] { arrive(from, to, packet); });
     using enum Packet::Kind;
     if (packet.kind != kStep && packet.kind != kCopyPart && packet.connection != here.connection) return;
-    if (packet.kind == kPing)
-      return send(to, -1, {.kind = kPong, .epoch = packet.epoch, .step = here.done, .connection = packet.connection});
+    if (packet.kind == kPing) return send(to, -1, pong(here, packet));
     if (packet.kind == kStep && !packet.waited && now_ < here.slow_until) {  // one after the other
-      here.busy_until = std::max(here.busy_until, now_) + Time(300 + draw(3000));
+      const Time begin = std::max(here.busy_until, now_);
+      here.busy_until = begin + Time(300 + draw(3000));
+      here.at.emplace_back(begin, here.busy_until);
       Packet later = packet;
       later.waited = true;
       return at(here.busy_until, [this, from, to, later] { arrive(from, to, later); });
@@ -241,6 +246,12 @@ class Simulation {
     on.rows = data.rows, on.hidden = data.hidden;
     on.kind = here.next < 0 ? kAnswer : kStep;
     send(to, here.next, on);
+  }
+
+  Packet pong(SimNode& here, const Packet& ping) const {
+    Packet pong{.kind = Packet::Kind::kPong, .epoch = ping.epoch, .step = here.done, .connection = ping.connection};
+    for (const auto& [begin, end] : here.at) pong.busy += std::max(Time(0), std::min(end, now_) - begin);
+    return pong;
   }
 
   static Packet copied(uint64_t epoch, LayerRange layers, uint64_t connection, bool whole, uint64_t done) {
@@ -301,9 +312,9 @@ class Simulation {
     } else if (packet.connection == connections_[from]) {
       owner_->heard(from);
       if (packet.kind == kPong)
-        owner_->ran(from, packet.epoch, packet.step);
+        owner_->ran(from, packet.epoch, packet.step, packet.busy);
       else if (packet.kind == kReady)
-        owner_->ready(from, packet.epoch, packet.has_state, packet.step, packet.oldest, now_);
+        owner_->ready(from, packet.epoch, {packet.has_state, packet.step, packet.oldest, kWarmUpUs}, now_);
       else if (packet.kind == kCopied)
         owner_->copied(from, packet.epoch, packet.layers, packet.has_state, packet.step, now_);
       else if (packet.kind == kLeaving)
@@ -479,7 +490,7 @@ TEST(ChainSimulation, NoTokenIsLostDoubledOrChanged) {
 // Two stages and a machine to spare that do at once all that the owner wants.
 class QuickMachines {
  public:
-  QuickMachines() { owner.begin(now), obey(); }
+  explicit QuickMachines(bool has_copies = true) : copies(has_copies) { owner.begin(now), obey(); }
   void tick_until(Time end) {
     for (; now < end; now += Time(50)) {
       for (int node = 0; node < 3; ++node) owner.heard(node);
@@ -491,8 +502,9 @@ class QuickMachines {
     for (auto actions = owner.take_actions(); !actions.empty(); actions = owner.take_actions())
       for (const ChainAction& action : actions) {
         if (action.kind == kConnect) owner.connected(action.node, now);
-        if (action.kind == kAssign) owner.ready(action.node, owner.epoch(), true, done, 1, now);
-        if (action.kind == kAssignCopy || action.kind == kCopyTo)
+        if (action.kind == kAssign)
+          owner.ready(action.node, owner.epoch(), {copies || !owner.resuming(), done, 1, kWarmUpUs}, now);
+        if (copies && (action.kind == kAssignCopy || action.kind == kCopyTo))
           owner.copied(action.node, owner.epoch(), owner.piece(action.piece), action.kind == kCopyTo, done, now);
       }
   }
@@ -500,12 +512,13 @@ class QuickMachines {
     const uint64_t step = owner.post(rows, now);
     tick_until(now + takes);
     done = step;
-    for (int node = 0; node < 3; ++node) owner.ran(node, owner.epoch(), step);
+    for (int node = 0; node < 3; ++node) owner.ran(node, owner.epoch(), step, Time(0));
     owner.answered(owner.epoch(), step, now), obey();
   }
 
   Time now{0};
   uint64_t done = 0;
+  bool copies;
   ChainOwner owner{even_plan(0, kLayers, 2), 3, ChainTiming{}, true, kKept};
 };
 
@@ -513,13 +526,71 @@ TEST(ChainOwnerTest, AStageThatGotFarSlowerThanItWasGivesItsLayersToWhoHasACopy)
   QuickMachines machines;
   for (int i = 0; i < 5; ++i) machines.do_step(4, Time(100));
   const uint64_t step = machines.owner.post(4, machines.now);
-  machines.owner.ran(0, machines.owner.epoch(), step);
+  machines.owner.ran(0, machines.owner.epoch(), step, Time(0));
   machines.tick_until(machines.now + Time(1400));
   EXPECT_EQ(machines.owner.losses(), 0u) << "a frame that was lost a few times is no reason";
   machines.tick_until(machines.now + Time(300));
   EXPECT_EQ(machines.owner.losses(), 1u);
   EXPECT_FALSE(machines.owner.stage_of(1)) << "the stage that had not done the step";
   EXPECT_TRUE(machines.owner.stage_of(2) && machines.owner.resuming()) << "goes on with the copy";
+}
+
+TEST(ChainOwnerTest, AStageThatIsAtTheFirstStepFarLongerThanItTookToWarmUpIsGivenUpWithoutACopy) {
+  QuickMachines machines(false);
+  const uint64_t step = machines.owner.post(64, machines.now), epoch = machines.owner.epoch();
+  machines.owner.ran(0, epoch, step, Time(30));
+  machines.owner.ran(1, epoch, 0, Time(600));
+  machines.tick_until(machines.now + Time(700));
+  EXPECT_EQ(machines.owner.losses(), 0u) << "it may have been busy with something else";
+  machines.owner.ran(1, epoch, 0, Time(680));
+  machines.tick_until(machines.now + Time(150));
+  EXPECT_EQ(machines.owner.losses(), 1u);
+  EXPECT_FALSE(machines.owner.stage_of(1));
+  EXPECT_TRUE(machines.owner.running() && !machines.owner.resuming()) << "from the tokens";
+}
+
+TEST(ChainOwnerTest, AStageThatIsAtALongStepAsLongAsThatTakesIsNotSlow) {
+  QuickMachines machines(false);
+  machines.owner.post(1024, machines.now);  // 64 times as many rows as when it warmed up
+  for (int i = 0; i < 60; ++i) {
+    machines.owner.ran(0, machines.owner.epoch(), 0, machines.now);
+    machines.tick_until(machines.now + Time(50));
+  }
+  EXPECT_EQ(machines.owner.losses(), 0u);
+}
+
+TEST(ChainOwnerTest, AFirstStepThatALinkHoldsUpIsNobodysFault) {
+  QuickMachines machines(false);
+  machines.owner.post(64, machines.now);
+  machines.tick_until(machines.now + Time(60'000));
+  EXPECT_EQ(machines.owner.losses(), 0u);
+}
+
+TEST(ChainOwnerTest, AStageWhoseStepsEachTakeFarTooLongIsGivenUpThoughNoneTakesAsLongAsALostFrame) {
+  for (const bool has_copies : {true, false}) {
+    QuickMachines machines(has_copies);
+    for (int i = 0; i < 5; ++i) machines.do_step(1, Time(20));
+    const Time begin = machines.now;
+    while (machines.owner.losses() == 0 && machines.now - begin < Time(9000)) {
+      const uint64_t step = machines.owner.post(1, machines.now), epoch = machines.owner.epoch();
+      machines.owner.ran(0, epoch, step, Time(0));
+      machines.tick_until(machines.now + Time(400));
+      if (machines.owner.losses() > 0) break;
+      machines.owner.ran(1, epoch, machines.done = step, Time(0));
+      machines.owner.answered(epoch, step, machines.now), machines.obey();
+    }
+    EXPECT_FALSE(machines.owner.stage_of(1)) << "it was waited for";
+    EXPECT_EQ(machines.owner.resuming(), has_copies);
+    EXPECT_LT(machines.now - begin, Time(has_copies ? 2000 : 3500));
+    EXPECT_GT(machines.now - begin, Time(has_copies ? 1500 : 3000)) << "a start over costs more";
+  }
+}
+
+TEST(ChainOwnerTest, StepsInTimeEndWhatWasSlow) {
+  QuickMachines machines;
+  for (int i = 0; i < 5; ++i) machines.do_step(1, Time(20));
+  for (int i = 0; i < 60; ++i) machines.do_step(1, Time(i % 3 == 0 ? 600 : 20));  // as over a link that loses frames
+  EXPECT_EQ(machines.owner.losses(), 0u);
 }
 
 TEST(ChainOwnerTest, WhatAlwaysTookLongIsNotSlow) {
