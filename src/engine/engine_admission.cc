@@ -48,7 +48,10 @@ bool Engine::take_requests(std::stop_token stop) {
     limit_pages();
     fit_memory();
     run_errands();
-    while (auto active = choose_next()) start(std::move(active));
+    while (auto active = choose_next()) {
+      switch_precision();  // what was set before it was submitted holds for it
+      start(std::move(active));
+    }
     write_behind();
     if (stop.stop_requested()) return false;
     if (!active_.empty()) return true;
