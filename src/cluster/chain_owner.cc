@@ -292,7 +292,7 @@ void ChainOwner::took(int rows, Time time, Time now) {
   // Later it is learnt little by little, so that nobody gets slower unnoticed.
   const Time at_most = !has_seen_ || slow_since_ ? time : std::max(before * 5 / 4, timing_.not_slow);
   Time& most = took_[std::bit_width(static_cast<unsigned>(rows))];
-  most = std::max(most * 7 / 8, std::min(time, at_most));
+  most = std::max(most * 31 / 32, std::min(time, at_most));
   has_seen_ = true;
   if (slow_since_) forget_slow();
 }
@@ -312,13 +312,19 @@ bool ChainOwner::has_copy(int node) const {
   return true;
 }
 
-// The stage whose layers were at work for half of the time that steps have been taking too long.
+// The stage whose layers were at work for half of the time that steps have been taking too long, and far longer than any other's: where
+// all have become slow none is to blame.
 const PlannedStage* ChainOwner::at_work(Time now) const {
-  const auto found = std::ranges::find_if(plan_.stages, [&](const PlannedStage& stage) {
+  const auto busy = [&](const PlannedStage& stage) {
     const Node& node = nodes_[static_cast<size_t>(stage.node)];
-    return 2 * (node.busy - node.busy_before) >= now - *slow_since_;
-  });
-  return found == plan_.stages.end() ? nullptr : &*found;
+    return node.busy - node.busy_before;
+  };
+  for (const PlannedStage& stage : plan_.stages)
+    if (2 * busy(stage) >= now - *slow_since_ && std::ranges::all_of(plan_.stages, [&](const PlannedStage& other) {
+          return &other == &stage || busy(stage) >= 3 * busy(other);
+        }))
+      return &stage;
+  return nullptr;
 }
 
 // Whose layers are at steps that take too long, or who keeps them waiting: the first stage that has not done the oldest one.
@@ -336,7 +342,8 @@ void ChainOwner::watch_slow(Time now) {
   const PlannedStage* slow = since >= timing_.slow_at_work ? at_work(now) : nullptr;
   if (!slow && has_seen_)
     for (const PlannedStage& stage : plan_.stages)
-      if (2 * at(stage.node).blamed >= since && since >= (has_copy(stage.node) ? 1 : 2) * timing_.slow) slow = &stage;
+      if (5 * at(stage.node).blamed >= 4 * since && since >= (has_copy(stage.node) ? 1 : 2) * timing_.slow)
+        slow = &stage;
   if (!slow) return;
   const int node = slow->node;
   const Time longer = std::max(2 * at(node).second_chance, timing_.second_chance);
@@ -356,7 +363,7 @@ void ChainOwner::tick(Time now) {
     const bool slow = staged && !node.ready && now - node.since >= (node.connected ? timing_.loading : timing_.silence);
     if (silent || slow) lost(i, now);
     if (epoch != epoch_) return;  // another plan stands; the next tick looks at it
-    if (node.connected && !node.asked && now - node.pinged >= timing_.heartbeat) {
+    if (node.connected && !node.asked && now - node.pinged >= timing_.heartbeat / (slow_since_ ? 4 : 1)) {
       node.asked = true;
       node.pinged = now;
       act(Kind::kPing, i);
