@@ -1,5 +1,7 @@
 #include "cluster/chain_owner.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <utility>
@@ -9,6 +11,14 @@
 namespace hearth::cluster {
 
 using Kind = ChainAction::Kind;
+namespace {
+
+Time median(std::array<Time, 5> times) {
+  std::ranges::sort(times);
+  return times[times.size() / 2];
+}
+
+}  // namespace
 
 ChainOwner::ChainOwner(ChainPlan plan, int n_nodes, ChainTiming timing, bool resumable, size_t kept, uint32_t term)
     : first_plan_(plan),
@@ -229,8 +239,10 @@ uint64_t ChainOwner::post(int rows, Time now) {
   return step;
 }
 
-void ChainOwner::ran(int node, uint64_t epoch, uint64_t done, Time busy) {
-  if (epoch == epoch_) at(node).ran = done, at(node).busy = busy;
+void ChainOwner::ran(int node, uint64_t epoch, uint64_t done, Time busy, Time now) {
+  Node& is = at(node);
+  is.round_trips[is.n_round_trips++ % is.round_trips.size()] = now - is.pinged;
+  if (epoch == epoch_) is.ran = done, is.busy = busy;
 }
 
 bool ChainOwner::answered(uint64_t epoch, uint64_t step, Time now) {
@@ -299,7 +311,17 @@ void ChainOwner::took(int rows, Time time, Time now) {
 
 void ChainOwner::forget_slow() {
   slow_since_.reset();
-  for (Node& node : nodes_) node.busy_before = node.busy, node.blamed = {};
+  for (Node& node : nodes_)
+    node.busy_before = node.busy, node.blamed = {}, node.round_trip_before = median(node.round_trips);
+}
+
+// By the median of pings, the one under way among them: lost frames make few of them late, a machine without time all of them.
+bool ChainOwner::answers_late(int node, Time now) const {
+  const Node& is = nodes_[static_cast<size_t>(node)];
+  auto round_trips = is.round_trips;
+  Time& oldest = round_trips[is.n_round_trips % round_trips.size()];
+  if (is.asked) oldest = std::max(oldest, now - is.pinged);
+  return median(round_trips) > std::max(timing_.late_pong, 3 * is.round_trip_before);
 }
 
 bool ChainOwner::has_copy(int node) const {
@@ -342,11 +364,17 @@ void ChainOwner::watch_slow(Time now) {
   const PlannedStage* slow = since >= timing_.slow_at_work ? at_work(now) : nullptr;
   if (!slow && has_seen_)
     for (const PlannedStage& stage : plan_.stages)
-      if (5 * at(stage.node).blamed >= 4 * since && since >= (has_copy(stage.node) ? 1 : 2) * timing_.slow)
+      if (5 * at(stage.node).blamed >= 4 * since && answers_late(stage.node, now) &&
+          since >= (has_copy(stage.node) ? 1 : 2) * timing_.slow)
         slow = &stage;
   if (!slow) return;
   const int node = slow->node;
   const Time longer = std::max(2 * at(node).second_chance, timing_.second_chance);
+  why_slow_ = fmt::format(
+      "for {} ms steps have taken far longer than {} ms; its layers were at work for {} ms of that, and it answers "
+      "pings after {} ms",
+      since.count(), usual(oldest.rows).count(), (at(node).busy - at(node).busy_before).count(),
+      median(at(node).round_trips).count());
   ++slow_;
   lost(node, now);  // another plan stands
   at(node).second_chance = longer;

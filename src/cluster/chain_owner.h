@@ -33,11 +33,13 @@ struct ChainTiming {
   Time resend{4000};      // a step without answer is sent again, each time after twice as long
   Time second_chance{
       10'000};  // who was lost may be tried again after that; who was slow, after twice as long each time
-  // Once steps have taken over four times what they should for so long, without one between that did not, the stage that keeps them
-  // waiting is slow, and its layers go to who has a copy of their state; after twice as long to anybody, and all starts over.
+  // Once steps have taken over four times what they should for so long, without others between, the stage that keeps them waiting is slow if
+  // it answers pings late, too: a lost frame is sent again sooner. Its layers go to who has a copy of their state; after twice as long to
+  // anybody, and all starts over.
   Time slow{1500};
-  // After so long already, and though all may have to start over, if its layers were at work for half of it: then no link is to blame.
+  // After so long already, if its layers were at work for half of it: then no link is to blame.
   Time slow_at_work{750};
+  Time late_pong{30};         // later than that, and three times later than before
   Time not_slow{20};          // a step that should take less should take this
   Time usual_by_now{15'000};  // for so long slow, with nobody to blame: that is what steps take
   uint64_t behind{24};        // a stage moves when its copy is no more steps behind
@@ -83,8 +85,8 @@ class ChainOwner {
   void lost_next(int node, Time now);  // the stage after this node's is out of its reach
   // Whether the answer is wanted, and is to be kept until it is delivered.
   bool answered(uint64_t epoch, uint64_t step, Time now);
-  // The last step that its stage did, and how long it was at steps, in all.
-  void ran(int node, uint64_t epoch, uint64_t done, Time busy);
+  // The answer to a ping: the last step that its stage did, and how long it was at steps, in all.
+  void ran(int node, uint64_t epoch, uint64_t done, Time busy, Time now);
   void tick(Time now);
   // A further step, of so many rows; running() and in_flight() below kWindow.
   uint64_t post(int rows, Time now);
@@ -108,6 +110,7 @@ class ChainOwner {
   // Epochs that ended by a loss, pieces that moved as planned, epochs that lost no state, and steps sent again for that.
   [[nodiscard]] uint64_t losses() const { return losses_; }
   [[nodiscard]] uint64_t slow() const { return slow_; }  // losses of machines that were alive, but slow
+  [[nodiscard]] const std::string& why_slow() const { return why_slow_; }  // the last of them
   [[nodiscard]] uint64_t moves() const { return moves_; }
   [[nodiscard]] uint64_t resumed() const { return resumed_; }
   [[nodiscard]] uint64_t repeated() const { return repeated_; }
@@ -119,11 +122,14 @@ class ChainOwner {
     bool connecting = false;  // for a copy
     Time since{};             // assigned, or lost
     bool lost = false, leaving = false;
-    Time second_chance{0};       // so much longer than others
-    uint64_t ran = 0;            // the last step that it did, as far as it said
-    Time busy{}, busy_before{};  // as it said, and before the steps that take too long
-    Time blamed{};               // for so much of the time that these take
-    bool has_state = false;      // as it said when it got ready
+    Time second_chance{0};              // so much longer than others
+    uint64_t ran = 0;                   // the last step that it did, as far as it said
+    Time busy{}, busy_before{};         // as it said, and before the steps that take too long
+    Time blamed{};                      // for so much of the time that these take
+    std::array<Time, 5> round_trips{};  // of pings, the latest
+    size_t n_round_trips = 0;
+    Time round_trip_before{};  // as busy_before
+    bool has_state = false;    // as it said when it got ready
     uint64_t done = 0, oldest = 0;
     bool asked = false;  // a ping is unanswered
     Time pinged{};
@@ -159,6 +165,7 @@ class ChainOwner {
   [[nodiscard]] bool too_long(int rows, Time took) const;
   [[nodiscard]] const PlannedStage* at_work(Time now) const;
   [[nodiscard]] bool has_copy(int node) const;
+  [[nodiscard]] bool answers_late(int node, Time now) const;
   void move(Time now);
   [[nodiscard]] bool usable(int node, Time now) const;
   [[nodiscard]] int copy_goes_to(int piece, Time now) const;
@@ -183,6 +190,7 @@ class ChainOwner {
   bool has_seen_ = false;           // how long a step takes
   std::optional<Time> slow_since_;  // steps take too long
   Time watched_{};
+  std::string why_slow_;
   std::vector<ChainAction> actions_;
 };
 

@@ -220,7 +220,7 @@ void RemoteChain::pump(Time patience) {
   const uint64_t losses = owner_.losses(), slow = owner_.slow();
   owner_.tick(now());
   if (owner_.slow() != slow)
-    LOG(kWarning, "a machine takes far longer for its steps than it should");
+    LOG(kWarning, "a machine is too slow: {}", owner_.why_slow());
   else if (owner_.losses() != losses)
     LOG(kWarning, "a machine says nothing for {} ms", options_.timing.silence.count());
   do_actions();
@@ -269,7 +269,7 @@ void RemoteChain::take(int node, Frame frame) {
   } else if (const auto* fetch = std::get_if<Fetch>(&frame.message)) {
     send_piece(node, *fetch);
   } else if (const auto* pong = std::get_if<Pong>(&frame.message)) {
-    owner_.ran(node, frame.epoch, frame.step, Time(pong->busy_ms));
+    owner_.ran(node, frame.epoch, frame.step, Time(pong->busy_ms), now());
     const std::scoped_lock lock(stats_mutex_);
     stats_.machines[static_cast<size_t>(node)].round_trip_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - nodes_[static_cast<size_t>(node)].pinged)
