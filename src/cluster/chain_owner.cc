@@ -334,15 +334,16 @@ bool ChainOwner::has_copy(int node) const {
   return true;
 }
 
-// The stage whose layers were at work for half of the time that steps have been taking too long, and far longer than any other's: where
-// all have become slow none is to blame.
+// The stage whose layers were at work for half of the time that steps have been taking too long (a quarter, if it answers late, too), and
+// far longer than any other's: where all have become slow none is to blame.
 const PlannedStage* ChainOwner::at_work(Time now) const {
   const auto busy = [&](const PlannedStage& stage) {
     const Node& node = nodes_[static_cast<size_t>(stage.node)];
     return node.busy - node.busy_before;
   };
   for (const PlannedStage& stage : plan_.stages)
-    if (2 * busy(stage) >= now - *slow_since_ && std::ranges::all_of(plan_.stages, [&](const PlannedStage& other) {
+    if ((answers_late(stage.node, now) ? 4 : 2) * busy(stage) >= now - *slow_since_ &&
+        std::ranges::all_of(plan_.stages, [&](const PlannedStage& other) {
           return &other == &stage || busy(stage) >= 3 * busy(other);
         }))
       return &stage;
