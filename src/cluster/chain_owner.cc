@@ -299,8 +299,11 @@ void ChainOwner::took(int rows, Time time, Time now) {
   } else {
     forget_slow();
   }
-  // The first that is seen is what it takes, unless it was for a stage: links are not known before.
-  if (slow_since_ && now - *slow_since_ < timing_.usual_by_now && (has_seen_ || at_work(now))) return;
+  // The first that is seen is what it takes, unless a stage was slow: links are not known before.
+  const auto late = [&](const PlannedStage& stage) { return answers_late(stage.node, now); };
+  if (slow_since_ && now - *slow_since_ < timing_.usual_by_now &&
+      (has_seen_ || at_work(now) || std::ranges::any_of(plan_.stages, late)))
+    return;
   // Later it is learnt little by little, so that nobody gets slower unnoticed.
   const Time at_most = !has_seen_ || slow_since_ ? time : std::max(before * 5 / 4, timing_.not_slow);
   Time& most = took_[std::bit_width(static_cast<unsigned>(rows))];
@@ -334,7 +337,7 @@ bool ChainOwner::has_copy(int node) const {
   return true;
 }
 
-// The stage whose layers were at work for half of the time that steps have been taking too long (a quarter, if it answers late, too), and
+// The stage whose layers were at work for half of the time that steps have been taking too long (an eighth, if it answers late, too), and
 // far longer than any other's: where all have become slow none is to blame.
 const PlannedStage* ChainOwner::at_work(Time now) const {
   const auto busy = [&](const PlannedStage& stage) {
@@ -342,7 +345,7 @@ const PlannedStage* ChainOwner::at_work(Time now) const {
     return node.busy - node.busy_before;
   };
   for (const PlannedStage& stage : plan_.stages)
-    if ((answers_late(stage.node, now) ? 4 : 2) * busy(stage) >= now - *slow_since_ &&
+    if ((answers_late(stage.node, now) ? 8 : 2) * busy(stage) >= now - *slow_since_ &&
         std::ranges::all_of(plan_.stages, [&](const PlannedStage& other) {
           return &other == &stage || busy(stage) >= 3 * busy(other);
         }))

@@ -26,9 +26,9 @@ namespace hearth::cluster {
 using Time = std::chrono::milliseconds;  // on any clock that only goes forward
 
 struct ChainTiming {
-  Time heartbeat{150};
+  Time heartbeat{100};
   // A stage that does not answer a ping for so long is lost: longer than TCP takes to get a frame through that is lost three times.
-  Time silence{1500};
+  Time silence{1450};
   Time loading{300'000};  // a stage may take so long to have its layers
   Time resend{4000};      // a step without answer is sent again, each time after twice as long
   Time second_chance{

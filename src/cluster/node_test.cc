@@ -174,6 +174,20 @@ TEST_F(Nodes, FetchTheLayersTheyHaveNot) {
   EXPECT_EQ(answers(*make_engine(both, even_plan(0, 2, 2))), whole);
 }
 
+TEST_F(Nodes, CopiesOfLayersComeFromWhoHasThem) {
+  const auto whole = answers(*make_engine({}, {}));
+  const auto one = start_node("one", false), two = start_node("two", false), spare = start_node("spare", false);
+  const auto engine = make_engine({address_of(*one), address_of(*two), address_of(*spare)}, even_plan(0, 2, 2));
+  uint64_t layers = 0;
+  const Checkpoint file = open_checkpoint(pack()).value();
+  const Pack parsed = parse_pack(file.files().front().bytes()).value();
+  for (const PackSegment& segment : parsed.manifest.segments)
+    if (segment.kind == SegmentKind::kLayer) layers += segment.bytes;
+  const auto given = [&] { return one->stats().given_bytes + two->stats().given_bytes; };
+  for (int i = 0; i < 200 && given() < layers; ++i) EXPECT_EQ(answers(*engine), whole);
+  EXPECT_GE(given(), layers);
+}
+
 TEST_F(Nodes, APushedModelLeavesOnceAndReachesAll) {
   std::vector<std::unique_ptr<Node>> nodes;
   std::vector<ListenAddress> addresses;

@@ -417,7 +417,15 @@ void RemoteChain::assign(int node, Assign::Kind kind, LayerRange layers) {
                 .next = next < 0 ? "" : options_.nodes[static_cast<size_t>(next)].text,
                 .cuts = std::move(cuts),
                 .rows = options_.rows};
-  // A copy is of layers that others do not fetch now.
+  // A copy is of layers that nobody else fetches now; who has them gives them.
+  if (kind == Assign::Kind::kCopy) {
+    for (const PlannedStage& holder : owner_.plan().stages) {
+      if (holder.node == node || holder.layers.first > layers.first || holder.layers.end < layers.end) continue;
+      assign.peers = {{options_.nodes[static_cast<size_t>(holder.node)].text, holder.layers},
+                      {options_.nodes[static_cast<size_t>(node)].text, LayerRange{}}};
+      assign.self = 1;
+    }
+  }
   if (kind == Assign::Kind::kFresh) {
     for (const PlannedStage& each : owner_.plan().stages) {
       if (each.node == node) assign.self = static_cast<uint32_t>(assign.peers.size());

@@ -607,6 +607,18 @@ TEST(ChainOwnerTest, AFirstStepThatALinkHoldsUpIsNobodysFault) {
   EXPECT_EQ(machines.owner.losses(), 0u);
 }
 
+TEST(ChainOwnerTest, ASlowStageDoesNotTeachWhatIsUsual) {
+  QuickMachines machines(false);
+  machines.tick_until(Time(1000));
+  machines.pongs[1].after = Time(80);
+  machines.do_step(64, Time(600));  // its link's fault, as far as is known
+  for (int i = 0; i < 20 && machines.owner.losses() == 0; ++i) {
+    machines.pongs[1].busy += Time(100);
+    machines.do_step(1, Time(400));
+  }
+  EXPECT_FALSE(machines.owner.stage_of(1));
+}
+
 TEST(ChainOwnerTest, AStageWhoseStepsEachTakeFarTooLongIsGivenUpThoughNoneTakesAsLongAsALostFrame) {
   for (const bool has_copies : {true, false}) {
     QuickMachines machines(has_copies);
