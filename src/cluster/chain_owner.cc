@@ -366,7 +366,7 @@ void ChainOwner::watch_slow(Time now) {
   watched_ = now;
   const Time since = now - *slow_since_;
   const PlannedStage* slow = since >= timing_.slow_at_work ? at_work(now) : nullptr;
-  if (!slow && has_seen_)
+  if (!slow && (has_seen_ || oldest.rows <= kWarmUpRows))  // many rows take a slow link its time
     for (const PlannedStage& stage : plan_.stages)
       if (5 * at(stage.node).blamed >= 4 * since && answers_late(stage.node, now) &&
           since >= (has_copy(stage.node) ? 1 : 2) * timing_.slow)
