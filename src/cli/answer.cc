@@ -65,6 +65,7 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   const KvType kv_type = TRY(kv_type_for(model, options.model));
   std::optional<Model> draft = TRY(load_draft(options.model, model, false));
   std::shared_ptr<Chain> chain = TRY(make_chain(options.model, model));
+  engine.head = TRY(make_head(options.model, model));
   auto governor = TRY(start_governor(options.power, options.model.n_threads, may_switch_precision(options.model)));
   if (const SettleCores settle = cores.settle(governor); settle && !chain) TRY(settle(model, kv_type));
   set_state_options(engine, model, state_digest(options.model, model.checkpoint->path()));

@@ -12,6 +12,7 @@
 #include "cli/site_presence.h"
 #include "cluster/lease.h"
 #include "cluster/remote_chain.h"
+#include "cluster/remote_head.h"
 #include "cluster/site.h"
 #include "model/arch/all.h"
 
@@ -53,6 +54,19 @@ Result<ChainPlan> read_stages(const ModelOptions& options, int n_layers, std::ve
   return plan;
 }
 
+Result<void> check_head(const ModelOptions& options) {
+  const auto without = [](std::string_view what, std::string_view why) {
+    return fail(Code::kInvalidArgument, "--head does not go together with {}: {}", what, why);
+  };
+  if (!options.memory.empty()) return without("--memory", "its bound is for a head that is here");
+  if (!options.exits.empty() || options.exit_kld > 0 || options.draft == "self")
+    return without("early exit", "what leaves early has heads of its own");
+  if (options.no_cache) return without("--no-cache", "the head is a part of the model's pack");
+  if (options.precision != "8") return without("--precision", "it is computed at full precision");
+  TRY(parse_listen_address(options.head));
+  return {};
+}
+
 }  // namespace
 
 std::filesystem::path site_folder() { return home_folder() / "site"; }
@@ -81,6 +95,10 @@ void declare_chain_options(CLI::App& app, ModelOptions& options) {
       ->allow_extra_args(false);
   app.add_option("--own-layers", options.own_layers, "With --stages: this machine runs the first N layers itself")
       ->check(CLI::Range(0, static_cast<int>(limits::kLayers)));
+  app.add_option(
+      "--head", options.head,
+      "HOST:PORT of a machine of the site that computes the output head, with or without --stages; while it is "
+      "not to be had, this machine does");
   app.add_option("--row-bits", options.row_bits,
                  "With --stages: bits of each number between machines; 16 and 8 are for slow links, and give another "
                  "answer than one machine")
@@ -89,6 +107,7 @@ void declare_chain_options(CLI::App& app, ModelOptions& options) {
 }
 
 Result<void> check_chain(const ModelOptions& options) {
+  if (!options.head.empty()) TRY(check_head(options));
   if (!has_chain(options)) {
     if (options.spares.empty() && options.own_layers == 0 && options.chain.empty() && options.row_bits == 32) return {};
     return fail(Code::kInvalidArgument, "--spare, --own-layers, --row-bits and --chain go with --stages");
@@ -146,6 +165,20 @@ Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Mod
   }
   chain.kept = kept;
   return cluster::RemoteChain::create(std::move(chain), model.checkpoint->path(), model.backend);
+}
+
+Result<std::shared_ptr<OutputHead>> make_head(const ModelOptions& options, const Model& model) {
+  if (options.head.empty()) return nullptr;
+  cluster::RemoteHeadOptions head;
+  head.tls = TRY(cluster::open_site(site_folder()));
+  head.node = TRY(parse_listen_address(options.head));
+  if (!has_chain(options)) {  // as a chain does: lists of revoked certificates come over it
+    std::shared_ptr<cluster::Presence> presence = TRY(join_bus(head.tls, nullptr));
+    head.kept = std::move(presence);
+  }
+  const DecoderConfig& config = model.decoder->config();
+  return cluster::RemoteHead::create(std::move(head), model.checkpoint->path(), static_cast<size_t>(config.d_model),
+                                     static_cast<size_t>(config.n_vocab));
 }
 
 }  // namespace hearth::cli

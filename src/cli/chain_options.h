@@ -14,7 +14,7 @@ std::filesystem::path site_folder();
 // Its name for others: what the system calls it, without what certificates do not allow.
 std::string machine_name();
 
-// Declares --stages, --spare and --own-layers.
+// Declares --stages, what goes with it, and --head.
 void declare_chain_options(CLI::App& app, ModelOptions& options);
 inline bool has_chain(const ModelOptions& options) { return !options.stages.empty(); }
 inline bool auto_stages(const ModelOptions& options) { return options.stages == std::vector<std::string>{"auto"}; }
@@ -22,5 +22,7 @@ inline bool auto_stages(const ModelOptions& options) { return options.stages == 
 Result<void> check_chain(const ModelOptions& options);
 // The chain for a model that was loaded without layers; null if the options name no stages.
 Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Model& model);
+// The machine that the options name for the output head; null if they name none.
+Result<std::shared_ptr<OutputHead>> make_head(const ModelOptions& options, const Model& model);
 
 }  // namespace hearth::cli

@@ -228,7 +228,7 @@ Result<std::optional<Model>> load_draft(const ModelOptions& options, const Model
   ModelOptions own = options;
   own.context = model.decoder->context();
   own.adapters.clear();
-  own.stages.clear(), own.spares.clear();
+  own.stages.clear(), own.spares.clear(), own.head.clear();
   own.own_layers = 0;
   own.precision = "8";
   own.memory.clear(), own.memory_bytes = 0;  // it was set aside
@@ -333,7 +333,8 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
     own.chain = TRY(make_chain(options, model));
-    if (!own.chain) TRY(set_exits(options, model, true, own));
+    own.head = TRY(make_head(options, model));
+    if (!own.chain && !own.head) TRY(set_exits(options, model, true, own));
     if (options.settle_cores && !own.chain) TRY(options.settle_cores(model, own.kv_type));
     std::optional<Model> draft = TRY(load_draft(bounded, model, true));
     loaded->engine = TRY(Engine::create(std::move(model), own, std::move(draft)));

@@ -32,6 +32,7 @@ struct ModelOptions {
   std::vector<std::string> adapters{};          // "NAME=FILE"
   std::vector<std::string> stages{}, spares{};  // chain_options.h
   std::string chain{};
+  std::string head{};  // HOST:PORT; empty: here
   int own_layers = 0;
   int row_bits = 32;           // between stages
   std::string exits;           // the file of exit heads; empty: beside the pack in the cache

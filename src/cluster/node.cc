@@ -44,7 +44,8 @@ NodeStats Node::stats() const {
           .steps = n_steps_,
           .stale_steps = n_stale_,
           .given_bytes = n_given_,
-          .stale_owners = n_stale_owners_};
+          .stale_owners = n_stale_owners_,
+          .head_answers = n_head_answers_};
 }
 
 std::vector<MemberStage> Node::stages() const {
@@ -164,6 +165,8 @@ void Node::serve_control(const std::shared_ptr<PeerLink>& link, FrameReader& rea
       if (!link->send_all(to_bytes(session->pong(frame->epoch)), kHandshake)) break;
     } else if (auto* assign = std::get_if<Assign>(&frame->message)) {
       session->assign(frame->epoch, std::move(*assign));
+    } else if (const auto* rows = std::get_if<HeadRows>(&frame->message)) {
+      session->head(frame->epoch, frame->step, *rows);
     } else if (auto* copy = std::get_if<CopyTo>(&frame->message)) {
       session->copy_to(frame->epoch, std::move(*copy));
     } else if (auto* piece = std::get_if<PackPiece>(&frame->message)) {
@@ -195,7 +198,10 @@ void Node::set_away(bool away) {
 void Node::leave(std::chrono::milliseconds patience) {
   for (const auto& session : sessions()) session->tell_leaving();
   std::unique_lock lock(mutex_);
-  session_ended_.wait_for(lock, patience, [&] { return sessions_.empty(); });
+  session_ended_.wait_for(lock, patience, [&] {
+    // Nobody loses anything with a head.
+    return std::ranges::all_of(sessions_, [](const auto& each) { return each.second->has_head_alone(); });
+  });
 }
 
 void Node::serve_copies(PeerLink& link, FrameReader& reader, NodeSession& session) {

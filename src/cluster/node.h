@@ -50,6 +50,7 @@ struct NodeStats {
   uint64_t stale_steps = 0;  // of epochs that are over
   uint64_t given_bytes = 0;  // of packs, to other nodes
   uint64_t stale_owners = 0;
+  uint64_t head_answers = 0;
 };
 
 class Node {
@@ -103,7 +104,7 @@ class Node {
   std::atomic<bool> away_{false};
   std::mutex compute_;  // the backend is one thread's at a time
   std::atomic<uint64_t> n_connections_{0}, n_refused_{0}, n_assignments_{0}, n_steps_{0}, n_stale_{0}, n_given_{0},
-      n_stale_owners_{0};
+      n_stale_owners_{0}, n_head_answers_{0};
   std::condition_variable fetched_;  // with mutex_
   std::multiset<Digest> fetching_;
   uint64_t n_fetched_ = 0;

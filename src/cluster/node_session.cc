@@ -71,10 +71,12 @@ void NodeSession::assign(uint64_t epoch, Assign assignment) {
     assigned_ = epoch;
     changed_.notify_all();
   }
+  has_head_alone_ = assignment.kind == Assign::Kind::kHead;
   // Pings are answered meanwhile: not even the end of an earlier assignment is waited for here.
   loader_ = std::jthread([this, epoch, assignment = std::move(assignment), before = std::move(loader_)]() mutable {
     if (before.joinable()) before.join();
     if (assignment.kind == Assign::Kind::kFresh) return load(epoch, assignment);
+    if (assignment.kind == Assign::Kind::kHead) return load_head(epoch, assignment);
     assignment.kind == Assign::Kind::kCopy ? load_copy(epoch, assignment) : resume(epoch, assignment);
   });
 }
@@ -159,6 +161,41 @@ void NodeSession::load_copy(uint64_t epoch, const Assign& assignment) {
     pieces_.add_copy(std::move(*piece));
   }
   say(epoch, Copied{assignment.layers, false, 0});
+}
+
+void NodeSession::load_head(uint64_t epoch, const Assign& assignment) {
+  std::chrono::microseconds warm_up{};
+  auto made = make_head(epoch, assignment, warm_up);
+  if (!made) return fail_with(epoch, made.error().message, Failure::Of::kMachine);
+  {
+    const std::scoped_lock lock(steps_mutex_);
+    head_ = std::move(*made);
+  }
+  ++node_.n_assignments_;
+  say(epoch, Ready{.warm_up_us = static_cast<uint32_t>(std::min<int64_t>(warm_up.count(), UINT32_MAX))});
+  LOG(kInfo, "the head of a model for {}", control_->peer());
+}
+
+Result<NodeSession::LoadedHead> NodeSession::make_head(uint64_t epoch, const Assign& assignment,
+                                                       std::chrono::microseconds& warm_up) {
+  LoadedHead made;
+  made.checkpoint = std::make_unique<Checkpoint>(TRY(open_model(epoch, assignment)));
+  const std::scoped_lock compute(node_.compute_);
+  made.stage = TRY(HeadStage::create(*made.checkpoint, *node_.options_.backend));
+  warm_up = TRY(made.stage->warm_up());
+  return made;
+}
+
+void NodeSession::head(uint64_t epoch, uint64_t number, const HeadRows& rows) {
+  Result<HeadAnswer> answer = fail(Code::kInvalidArgument, "rows for a head that is not here");
+  {
+    const std::scoped_lock lock(steps_mutex_);
+    const std::scoped_lock compute(node_.compute_);
+    if (head_.stage) answer = head_.stage->run(rows);
+  }
+  if (!answer) return fail_with(epoch, answer.error().message, Failure::Of::kMachine);
+  ++node_.n_head_answers_;
+  (void)control_->send_all(to_bytes({epoch, number, std::move(*answer)}), kSendPatience);
 }
 
 Result<NodeSession::Pieces::Piece> NodeSession::make_piece(uint64_t epoch, const Assign& assignment, LayerRange range) {

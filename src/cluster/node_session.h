@@ -28,10 +28,13 @@ class NodeSession {
   void take_piece(PackPiece piece);
   void copy_to(uint64_t epoch, CopyTo copy);
   void tell_leaving();
+  void head(uint64_t epoch, uint64_t number, const HeadRows& rows);
   // On the thread of a connection for steps.
   void step(uint64_t epoch, uint64_t number, Step step);
   // On the thread of a connection for copies. False: it is of no more use.
   bool take_copy(uint64_t epoch, uint64_t done, const CopyPart& part);
+  // It was assigned that last. From any thread.
+  [[nodiscard]] bool has_head_alone() const { return has_head_alone_; }
   // From now on answers go here, if this is the last stage.
   void answer_on(std::shared_ptr<PeerLink> link);
   // The answer to a ping.
@@ -48,10 +51,16 @@ class NodeSession {
     Digest model{};
     std::chrono::microseconds warm_up{};  // 0: none was tried
   };
+  struct LoadedHead {
+    std::unique_ptr<Checkpoint> checkpoint;
+    std::unique_ptr<HeadStage> stage;
+  };
   using Pieces = StagePieces<Loaded, Step>;
 
   void load(uint64_t epoch, const Assign& assignment);
   void tell(uint64_t epoch, LayerRange layers, const Digest& model);
+  void load_head(uint64_t epoch, const Assign& assignment);
+  Result<LoadedHead> make_head(uint64_t epoch, const Assign& assignment, std::chrono::microseconds& warm_up);
   void load_copy(uint64_t epoch, const Assign& assignment);
   void resume(uint64_t epoch, const Assign& assignment);
   Result<Pieces::Piece> make_piece(uint64_t epoch, const Assign& assignment, LayerRange range);
@@ -71,8 +80,10 @@ class NodeSession {
 
   std::mutex steps_mutex_;  // held while a step is run and sent on
   Pieces pieces_;
+  LoadedHead head_;
 
   std::atomic<uint64_t> done_{0};  // the last step that ran here
+  std::atomic<bool> has_head_alone_{false};
 
   mutable std::mutex mutex_;  // of what follows; never held while something is waited for but `changed_`
   std::condition_variable changed_;

@@ -22,18 +22,25 @@ namespace fs = std::filesystem;
 // What stays free on the disk.
 constexpr uint64_t kSpareBytes = 64 << 20;
 
-bool needed(const PackSegment& segment, bool all, LayerRange layers) {
-  if (all) return true;
+// What an assignment takes of a pack.
+struct Needs {
+  bool all = false, head = false, embedding = false;
+  LayerRange layers{};
+};
+
+bool needed(const PackSegment& segment, const Needs& needs) {
+  if (needs.all) return true;
   switch (segment.kind) {
     case SegmentKind::kText:
     case SegmentKind::kRope:
       return true;
     case SegmentKind::kLayer:
     case SegmentKind::kExpert:
-      return segment.layer >= layers.first && segment.layer < layers.end;
+      return segment.layer >= needs.layers.first && segment.layer < needs.layers.end;
     case SegmentKind::kEmbedding:
+      return needs.embedding;
     case SegmentKind::kHead:
-      return false;
+      return needs.head;
   }
   return true;
 }
@@ -155,7 +162,7 @@ class PartFile {
     int best = self();
     uint64_t highest = 0;
     for (size_t i = 0; i < assignment_.peers.size(); ++i) {
-      if (segment && !needed(*segment, assignment_.keep, assignment_.peers[i].layers)) continue;
+      if (segment && !needed(*segment, {.all = assignment_.keep, .layers = assignment_.peers[i].layers})) continue;
       const uint64_t number = mixed(mixed(piece.offset + 1) + i);
       if (number >= highest) best = static_cast<int>(i), highest = number;
     }
@@ -211,9 +218,13 @@ Result<Checkpoint> open_pack_part(const fs::path& folder, const Assign& assignme
   TRY(begun);
   const MappedFile file = TRY(MappedFile::open(part.path()));
   const Pack pack = TRY(parse_pack(file.bytes()));
+  const bool head = assignment.kind == Assign::Kind::kHead;
+  const bool tied =
+      std::ranges::find(pack.manifest.tensors, "output.weight", &PackTensor::name) == pack.manifest.tensors.end();
+  const Needs needs{.all = assignment.keep, .head = head, .embedding = head && tied, .layers = assignment.layers};
   std::vector<const PackSegment*> segments;
   for (const PackSegment& segment : pack.manifest.segments)
-    if (needed(segment, assignment.keep, assignment.layers)) segments.push_back(&segment);
+    if (needed(segment, needs)) segments.push_back(&segment);
   TRY(part.take_own(segments));  // others wait for these
   for (const PackSegment* segment : segments) TRY(part.get(*segment));
   return open_pack(TRY(MappedFile::open(part.path())));

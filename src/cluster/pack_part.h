@@ -8,7 +8,7 @@
 
 namespace hearth::cluster {
 
-// Opens the part of a model that an assignment needs (text, rope and its layers, or all of it), in `folder`, after getting what is missing in
+// Opens the part of a model that an assignment needs (text, rope and its layers or the head, or all of it), in `folder`, after getting what is missing in
 // pieces of at most 4 MiB. What was fetched before is not fetched again; each segment has the digest that the manifest says, and
 // the manifest that of the header. kCorrupt names what does not.
 //

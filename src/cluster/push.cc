@@ -27,17 +27,8 @@ class Push {
     TRY(link->send_all(to_bytes({1, 0, Hello{LinkClass::kControl, session}}), kSendPatience));
     TRY(link->send_all(to_bytes({1, 0, assign}), kSendPatience));
     FrameReader reader;
-    for (;;) {
-      Frame frame = TRY(next_frame(*link, reader, kForever));
-      if (std::holds_alternative<Ready>(frame.message)) return {};
-      if (const auto* failure = std::get_if<Failure>(&frame.message)) return fail(Code::kIo, "{}", failure->message);
-      const auto* fetch = std::get_if<Fetch>(&frame.message);
-      if (!fetch) return fail(Code::kMalformed, "it says what nobody says who fetches");
-      PackPiece piece = cut_piece(file_, *fetch);
-      const size_t bytes = piece.bytes.size();
-      TRY(link->send_all(to_bytes({1, 0, std::move(piece)}), kSendPatience));
-      tell(bytes);
-    }
+    TRY(give_pieces(*link, reader, file_, kForever, [this](size_t bytes) { tell(bytes); }));
+    return {};
   }
   [[nodiscard]] uint64_t sent() const { return sent_; }
 
@@ -55,6 +46,22 @@ class Push {
 };
 
 }  // namespace
+
+Result<Ready> give_pieces(PeerLink& link, FrameReader& reader, std::span<const std::byte> pack,
+                          std::chrono::milliseconds patience, const std::function<void(size_t bytes)>& given) {
+  for (;;) {
+    Frame frame = TRY(next_frame(link, reader, patience));
+    if (const auto* ready = std::get_if<Ready>(&frame.message)) return *ready;
+    if (const auto* failure = std::get_if<Failure>(&frame.message)) return fail(Code::kIo, "{}", failure->message);
+    if (std::holds_alternative<Leaving>(frame.message)) return fail(Code::kIo, "{} wants no work now", link.peer());
+    const auto* fetch = std::get_if<Fetch>(&frame.message);
+    if (!fetch) return fail(Code::kMalformed, "{} says what nobody says who fetches", link.peer());
+    PackPiece piece = cut_piece(pack, *fetch);
+    const size_t bytes = piece.bytes.size();
+    TRY(link.send_all(to_bytes({1, 0, std::move(piece)}), kSendPatience));
+    given(bytes);
+  }
+}
 
 Result<PushStats> push_pack(const std::filesystem::path& pack, const SiteTls& tls, std::span<const ListenAddress> nodes,
                             const std::function<void(uint64_t sent, uint64_t pack)>& progress) {

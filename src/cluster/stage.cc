@@ -1,5 +1,6 @@
 #include "cluster/stage.h"
 
+#include <numeric>
 #include <tuple>
 
 namespace hearth::cluster {
@@ -70,6 +71,42 @@ Result<void> Stage::run(std::span<const SequenceOp> ops, std::span<const StepRow
   tokens_.assign(static_cast<size_t>(n_rows), 0);  // layers do not look at them
   decoder_->run_layers({.tokens = tokens_, .sequences = rows_}, *store_, hidden);
   return {};
+}
+
+Result<std::unique_ptr<HeadStage>> HeadStage::create(const Checkpoint& checkpoint, Backend& backend) {
+  auto decoder =
+      TRY(Decoder::load(checkpoint, backend, {.layers = LayerRange{0, 0}, .rows_max = kHeadRows, .progress = {}}));
+  return std::unique_ptr<HeadStage>(new HeadStage(std::move(decoder)));
+}
+
+Result<HeadAnswer> HeadStage::run(const HeadRows& rows) {
+  const DecoderConfig& config = decoder_->config();
+  const auto d_model = static_cast<size_t>(config.d_model), n_vocab = static_cast<size_t>(config.n_vocab);
+  const size_t n_rows = rows.hidden.size() / d_model;
+  const size_t rows_max = std::min(head_rows_max(rows.count, n_vocab), static_cast<size_t>(decoder_->rows_max()));
+  if (n_rows < 1 || n_rows > rows_max || n_rows * d_model != rows.hidden.size() || rows.count > n_vocab)
+    return fail(Code::kInvalidArgument, "{} values and {} of {} tokens; rows are {} values, at most {} at once",
+                rows.hidden.size(), rows.count, n_vocab, d_model, rows_max);
+  wanted_.resize(n_rows);
+  std::iota(wanted_.begin(), wanted_.end(), 0);
+  decoder_->finish(rows.hidden);
+  HeadAnswer answer;
+  answer.logits.resize(n_rows * (rows.count > 0 ? rows.count : n_vocab));
+  if (rows.count == 0) {
+    decoder_->logits(wanted_, answer.logits);
+    return answer;
+  }
+  answer.tokens.resize(answer.logits.size());
+  decoder_->most_likely(wanted_, static_cast<int>(rows.count), answer.tokens, answer.logits);
+  return answer;
+}
+
+Result<std::chrono::microseconds> HeadStage::warm_up() {
+  const HeadRows row{.count = 1, .hidden = std::vector<float>(static_cast<size_t>(decoder_->config().d_model), 1.0f)};
+  TRY(run(row));
+  const auto begin = std::chrono::steady_clock::now();
+  TRY(run(row));
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
 }
 
 }  // namespace hearth::cluster

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "cluster/chain_plan.h"
+#include "cluster/wire.h"
 #include "model/decoder.h"
 #include "model/sequence.h"
 
@@ -58,6 +59,24 @@ class Stage {
   std::unique_ptr<SequenceStore> store_;
   std::vector<SequenceRows> rows_;
   std::vector<int32_t> tokens_;
+};
+
+inline constexpr int kHeadRows = 32;  // of one message
+// The output head of a model: without state, so that any machine can go on for another.
+class HeadStage {
+ public:
+  // As a Stage.
+  static Result<std::unique_ptr<HeadStage>> create(const Checkpoint& checkpoint, Backend& backend);
+  // At most kHeadRows of them. kInvalidArgument for sizes that are not possible.
+  Result<HeadAnswer> run(const HeadRows& rows);
+  // A row, so that the weights are there; how long the second time took.
+  Result<std::chrono::microseconds> warm_up();
+
+ private:
+  explicit HeadStage(std::unique_ptr<Decoder> decoder) : decoder_(std::move(decoder)) {}
+
+  std::unique_ptr<Decoder> decoder_;
+  std::vector<int32_t> wanted_;
 };
 
 }  // namespace hearth::cluster

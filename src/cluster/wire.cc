@@ -52,10 +52,14 @@ class Writer {
     put(static_cast<uint32_t>(text.size()));
     append(std::as_bytes(std::span(text)));
   }
+  void floats(std::span<const float> values) {
+    put(static_cast<uint32_t>(values.size()));
+    append(std::as_bytes(values));
+  }
   void floats(std::span<const float> values, RowFormat format) {
     put(static_cast<uint8_t>(format));
+    if (format == RowFormat::kF32) return floats(values);
     put(static_cast<uint32_t>(values.size()));
-    if (format == RowFormat::kF32) return append(std::as_bytes(values));
     for (; !values.empty(); values = values.subspan(std::min(values.size(), kBlock)))
       format == RowFormat::kI16 ? block<int16_t>(values.first(std::min(values.size(), kBlock)))
                                 : block<int8_t>(values.first(std::min(values.size(), kBlock)));
@@ -139,14 +143,16 @@ class Reader {
     if (n > rest_.size() / bytes) ok_ = false;
     return ok_ ? n : 0;
   }
+  std::vector<float> floats() {
+    std::vector<float> values(count(sizeof(float)));
+    const auto bytes = take(values.size() * sizeof(float));
+    if (ok_ && !values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  }
   std::vector<float> floats(RowFormat& format) {
     format = static_cast<RowFormat>(at_most<uint8_t>(static_cast<uint64_t>(RowFormat::kI8)));
-    std::vector<float> values(count(format == RowFormat::kF32 ? 4 : format == RowFormat::kI16 ? 2 : 1));
-    if (format == RowFormat::kF32) {
-      const auto bytes = take(values.size() * sizeof(float));
-      if (ok_ && !values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-      return values;
-    }
+    if (format == RowFormat::kF32) return floats();
+    std::vector<float> values(count(format == RowFormat::kI16 ? 2 : 1));
     for (std::span<float> rest = values; !rest.empty() && ok_; rest = rest.subspan(std::min(rest.size(), kBlock)))
       format == RowFormat::kI16 ? block<int16_t>(rest.first(std::min(rest.size(), kBlock)))
                                 : block<int8_t>(rest.first(std::min(rest.size(), kBlock)));
@@ -203,7 +209,7 @@ void write(Writer& out, const Assign& m) {
   out.put(static_cast<uint8_t>(m.rows));
 }
 void read(Reader& in, Assign& m) {
-  m.kind = static_cast<Assign::Kind>(in.at_most<uint8_t>(static_cast<uint64_t>(Assign::Kind::kCopy)));
+  m.kind = static_cast<Assign::Kind>(in.at_most<uint8_t>(static_cast<uint64_t>(Assign::Kind::kHead)));
   in.fill(m.model);
   m.pack_bytes = in.at_most<uint64_t>(limits::kFileBytes);
   read(in, m.layers);
@@ -388,6 +394,27 @@ void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden, m.f
 void write(Writer&, const Leaving&) {}
 void read(Reader&, Leaving&) {}
 
+void write(Writer& out, const HeadRows& m) {
+  out.put(m.count);
+  out.floats(m.hidden);
+}
+void read(Reader& in, HeadRows& m) {
+  m.count = in.at_most<uint32_t>(limits::kVocabulary);
+  m.hidden = in.floats();
+}
+
+void write(Writer& out, const HeadAnswer& m) {
+  out.put(static_cast<uint32_t>(m.tokens.size()));
+  out.append(std::as_bytes(std::span(m.tokens)));
+  out.floats(m.logits);
+}
+void read(Reader& in, HeadAnswer& m) {
+  m.tokens.resize(in.count(sizeof(int32_t)));
+  for (int32_t& token : m.tokens) token = in.at_most<int32_t>(limits::kVocabulary);
+  m.logits = in.floats();
+  if (!m.tokens.empty() && m.tokens.size() != m.logits.size()) in.refuse();
+}
+
 template <size_t kKind = 0>
 Message read_message(Reader& in, uint8_t kind) {
   if constexpr (kKind + 1 < kKinds) {
@@ -399,6 +426,10 @@ Message read_message(Reader& in, uint8_t kind) {
 }
 
 }  // namespace
+
+size_t head_rows_max(uint32_t count, size_t n_vocab) {
+  return std::max<size_t>(1, limits::kHeadAnswerValues / (count > 0 ? 2 * size_t{count} : n_vocab));
+}
 
 PackPiece cut_piece(std::span<const std::byte> pack, const Fetch& fetch) {
   const uint64_t begin = std::min<uint64_t>(fetch.offset, pack.size());

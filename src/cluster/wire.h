@@ -29,7 +29,7 @@ using SessionId = std::array<std::byte, 16>;  // random: one owner's use of one 
 
 // What a connection is for: it is the first frame on it.
 enum class LinkClass : uint8_t {
-  kControl,  // owner to stage: assign, ping, pieces of the model; back: ready, pong, error, fetch
+  kControl,  // owner to stage: assign, ping, pieces of the model; back: ready, pong, error, fetch. A head's rows and answers, too
   kSteps,    // to a stage, from the one before it or the owner
   kResults,  // owner to the last stage, which answers on it
   kPieces,   // pieces of a pack, from one that has them or is getting them
@@ -54,6 +54,7 @@ struct Assign {
     kFresh,   // no sequence is known
     kResume,  // with the state there is
     kCopy,    // beside what it does, in the same epoch: to have a copy of the state of these layers
+    kHead,    // the output head, and no layers
   };
   Kind kind = Kind::kFresh;
   Digest model{};           // SHA-256 of what its pack was made from
@@ -161,8 +162,20 @@ struct Leaving {
   bool operator==(const Leaving&) const = default;
 };
 
+// The residual stream behind the last layer, [rows][d_model], at 32 bits. The frame's step is the answer's, too.
+struct HeadRows {
+  uint32_t count = 0;  // most likely tokens of each row; 0: all logits
+  std::vector<float> hidden;
+};
+struct HeadAnswer {
+  std::vector<int32_t> tokens;  // [rows][count]; of all logits none
+  std::vector<float> logits;    // [rows][count], or [rows][n_vocab]
+};
+// So many rows may be asked for at once: the answer has limits::kHeadAnswerValues numbers, or is one row's.
+size_t head_rows_max(uint32_t count, size_t n_vocab);
+
 using Message = std::variant<Hello, Assign, Ready, Step, StepAnswer, Ping, Pong, Failure, Fetch, PackPiece, Enrol,
-                             Enrolled, Want, CopyTo, CopyPart, Copied, Leaving>;
+                             Enrolled, Want, CopyTo, CopyPart, Copied, Leaving, HeadRows, HeadAnswer>;
 
 struct Frame {
   uint64_t epoch = 0, step = 0;

@@ -107,6 +107,8 @@ TEST(Wire, EveryKindArrivesAsItWasSent) {
       {7, 12, CopyPart{{3, 9}, true, {{5, 70, {1, 8, 2}}, {6, 0, {}}}, {8, 2}, bytes_of("keys and values")}});
   sent.push_back({7, 0, Copied{{3, 9}, true, 12}});
   sent.push_back({7, 0, Leaving{}});
+  sent.push_back({1, 5, HeadRows{40, {1.5f, -2.0f}}});
+  sent.push_back({1, 5, HeadAnswer{{7, 3}, {4.0f, 1.5f}}});
   ASSERT_EQ(sent.size(), std::variant_size_v<Message>);
   std::vector<std::byte> bytes;
   for (const Frame& frame : sent) {
@@ -165,6 +167,14 @@ TEST(Wire, RefusesCountsAndSizesThatCannotBe) {
   EXPECT_TRUE(accepted(assign, 41, 3));
   EXPECT_FALSE(accepted(assign, 41, 5)) << "layers that end before they begin";
   EXPECT_FALSE(accepted(assign, 45, limits::kLayers + 1));
+  const auto head_rows = to_bytes({1, 5, HeadRows{40, {1.5f, -2.0f}}});
+  EXPECT_TRUE(accepted(head_rows, 0, limits::kVocabulary));
+  EXPECT_FALSE(accepted(head_rows, 0, limits::kVocabulary + 1));
+  EXPECT_FALSE(accepted(head_rows, 4, 3)) << "values that are not there";
+  const auto answer = to_bytes({1, 5, HeadAnswer{{7, 3}, {4.0f, 1.5f}}});
+  EXPECT_TRUE(accepted(answer, 4, 8));
+  EXPECT_FALSE(accepted(answer, 4, 0x80000000)) << "a token below zero";
+  EXPECT_FALSE(accepted(to_bytes({1, 5, HeadAnswer{{7, 3}, {4.0f}}}), 4, 7)) << "a token without its logit";
   const auto fetch = to_bytes({1, 0, Fetch{0, 16}});
   EXPECT_FALSE(accepted(fetch, 8, limits::kPieceOfModelBytes + 1));
 }

@@ -21,6 +21,8 @@ Result<std::unique_ptr<Engine>> Engine::create(Model model, const EngineOptions&
   if (options.parallel < 1 || options.parallel > kParallelMax)
     return fail(Code::kInvalidArgument, "{} sequences at once; use 1 to {}", options.parallel, kParallelMax);
   std::unique_ptr<Engine> engine(new Engine(std::move(model), options));
+  if (options.head && (options.exits || options.may_switch_precision))
+    return fail(Code::kInvalidArgument, "a head elsewhere does not go together with early exit or several precisions");
   if (options.drafts_max < -1 || options.drafts_max > kDraftMax)
     return fail(Code::kInvalidArgument, "{} drafted tokens a step; use 0 to {}, or -1 for as many as pay",
                 options.drafts_max, kDraftMax);

@@ -18,6 +18,7 @@
 #include "engine/chain.h"
 #include "engine/draft_index.h"
 #include "engine/draft_model.h"
+#include "engine/output_head.h"
 #include "engine/pacer.h"
 #include "engine/request.h"
 #include "engine/schedule.h"
@@ -52,6 +53,9 @@ struct EngineOptions {
   // Where the layers are, for a model whose decoder has none; null: in the decoder. State then stays where it is: no state_cache, no
   // adapters, no other precision.
   std::shared_ptr<Chain> chain{};
+  // Where the head is asked first; null: in the decoder, which answers as well whenever that one does not. Not with exits or other
+  // precisions.
+  std::shared_ptr<OutputHead> head{};
   std::shared_ptr<const ExitFile> exits{};  // null: no token leaves early, whatever a request says
   double exit_kld = 0;                      // of requests that do not say (Request::exit_kld)
   bool exit_draft = false;                  // the model guesses for itself by its exits
@@ -228,6 +232,9 @@ class Engine {
   void end_if_over(Active& active);
   void share_energy();
   bool token_is_due(Active& active);
+  [[nodiscard]] std::span<const float> wanted_stream();
+  void find_likely(int count);
+  void find_logits();
   void sample_from_top();
   void sample_from_all();
   void go_on(Ran& ran);
@@ -318,6 +325,7 @@ class Engine {
   std::vector<int32_t> wanted_;           // rows of logits
   std::vector<Token> top_tokens_;
   std::vector<float> logits_;
+  std::vector<float> head_rows_;  // with a head elsewhere: what it is asked about
   std::vector<float> raw_logits_;
   std::vector<Active*> scored_;
   int prompt_rows_ = 0, decode_rows_ = 0, step_drafted_ = 0, step_accepted_ = 0;

@@ -63,8 +63,7 @@ class Engine::ScoreBatch {
       wanted.clear();
       for (size_t row = first; row < std::min(first + kRows, next_.size()); ++row)
         wanted.push_back(static_cast<int32_t>(row));
-      engine_.logits_.resize(wanted.size() * n_vocab);
-      engine_.model_.decoder->logits(wanted, engine_.logits_);
+      engine_.find_logits();
       for (size_t i = 0; i < wanted.size(); ++i) {
         const auto logits = std::span(engine_.logits_).subspan(i * n_vocab, n_vocab);
         const auto [index, token] = next_[first + i];

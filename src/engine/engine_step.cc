@@ -162,6 +162,27 @@ bool Engine::token_is_due(Active& active) {
   return !active.finished;
 }
 
+// What a head elsewhere is asked about.
+std::span<const float> Engine::wanted_stream() {
+  head_rows_.resize(wanted_.size() * static_cast<size_t>(model_.decoder->config().d_model));
+  model_.decoder->residual(wanted_, head_rows_);
+  return head_rows_;
+}
+
+// Of the wanted rows, into top_tokens_ and logits_.
+void Engine::find_likely(int count) {
+  top_tokens_.resize(wanted_.size() * static_cast<size_t>(count)), logits_.resize(top_tokens_.size());
+  if (options_.head && options_.head->most_likely(wanted_stream(), count, top_tokens_, logits_)) return;
+  model_.decoder->most_likely(wanted_, count, top_tokens_, logits_);
+}
+
+// The same, all of them.
+void Engine::find_logits() {
+  logits_.resize(wanted_.size() * static_cast<size_t>(model_.decoder->config().n_vocab));
+  if (options_.head && options_.head->logits(wanted_stream(), logits_)) return;
+  model_.decoder->logits(wanted_, logits_);
+}
+
 // The next tokens of all whose sampler looks at the most likely ones only, from one product.
 void Engine::sample_from_top() {
   wanted_.clear();
@@ -174,8 +195,7 @@ void Engine::sample_from_top() {
   if (wanted_.empty()) return;
   const int count = std::min(most, model_.decoder->config().n_vocab);
   const auto n = static_cast<size_t>(count);
-  top_tokens_.resize(wanted_.size() * n), logits_.resize(wanted_.size() * n);
-  model_.decoder->most_likely(wanted_, count, top_tokens_, logits_);
+  find_likely(count);
   size_t first = 0;
   for (Ran& ran : ran_) {
     if (ran.all_logits) continue;
@@ -225,8 +245,7 @@ void Engine::sample_from_all() {
         whose[wanted_.size()] = &ran;
         wanted_.push_back(ran.row + row);
       }
-    logits_.resize(wanted_.size() * n_vocab);
-    model_.decoder->logits(wanted_, logits_);
+    find_logits();
     for (size_t i = 0; i < wanted_.size(); ++i) {
       if (whose[i]->over) continue;
       whose[i]->active->left_early = model_.decoder->left_early(wanted_[i]);
@@ -265,13 +284,11 @@ TokenLogprob Engine::told(const Active& active, std::span<const float> logits, T
 
 // How likely the tokens of the prompt were that follow the rows of this step.
 void Engine::tell_prompt(Active& active, int first_row, int position, int count) {
-  const auto n_vocab = static_cast<size_t>(model_.decoder->config().n_vocab);
   const int last = static_cast<int>(active.request.prompt.size()) - 1;
-  logits_.resize(n_vocab);
   for (int i = std::max(0, active.told - position); i < count && position + i < last; ++i) {
     active.told = position + i + 1;
     wanted_.assign(1, first_row + i);
-    model_.decoder->logits(wanted_, logits_);
+    find_logits();
     TokenLogprob logprob = told(active, logits_, active.request.prompt[static_cast<size_t>(position + i) + 1]);
     active.shared->push("", kNoToken, &logprob);
   }

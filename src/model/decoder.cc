@@ -290,6 +290,11 @@ LinearInput Decoder::finished(std::span<const int32_t> wanted) {
   return {out, output_norm_.get(), config_.norm_eps};
 }
 
+void Decoder::residual(std::span<const int32_t> wanted, std::span<float> out) {
+  CHECK(place_.empty() && out.size() == wanted.size() * static_cast<size_t>(config_.d_model));
+  backend_.download(*scratch_, finished(wanted).x.offset * 4, std::as_writable_bytes(out));
+}
+
 void Decoder::logits(std::span<const int32_t> wanted, std::span<float> out) {
   const auto n_vocab = static_cast<size_t>(config_.n_vocab);
   CHECK(out.size() == wanted.size() * n_vocab);

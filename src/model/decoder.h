@@ -130,6 +130,8 @@ class Decoder {
   // The `count` most likely tokens of each of those rows and their logits, best first, ties to the lower token: [rows][count].
   // Faster than logits(), which it agrees with to the bit; at most rows_max rows.
   void most_likely(std::span<const int32_t> rows, int count, std::span<int32_t> tokens, std::span<float> logits);
+  // The residual stream of rows of the last run, which finish() takes anywhere: out is [rows][d_model]. Not with exits.
+  void residual(std::span<const int32_t> rows, std::span<float> out);
   // Final hidden states (after the last norm) of rows of the last run: out is [rows][d_model].
   void hidden(std::span<const int32_t> rows, std::span<float> out);
 
