@@ -195,6 +195,7 @@ void NodeSession::head(uint64_t epoch, uint64_t number, const HeadRows& rows) {
   }
   if (!answer) return fail_with(epoch, answer.error().message, Failure::Of::kMachine);
   ++node_.n_head_answers_;
+  LOG(kDebug, "rows {} of a head", number);
   (void)control_->send_all(to_bytes({epoch, number, std::move(*answer)}), kSendPatience);
 }
 

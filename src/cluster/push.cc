@@ -27,7 +27,7 @@ class Push {
     TRY(link->send_all(to_bytes({1, 0, Hello{LinkClass::kControl, session}}), kSendPatience));
     TRY(link->send_all(to_bytes({1, 0, assign}), kSendPatience));
     FrameReader reader;
-    TRY(give_pieces(*link, reader, file_, kForever, [this](size_t bytes) { tell(bytes); }));
+    TRY(give_pieces(*link, reader, file_, kForever, [this](uint64_t, size_t bytes) { tell(bytes); }));
     return {};
   }
   [[nodiscard]] uint64_t sent() const { return sent_; }
@@ -48,7 +48,8 @@ class Push {
 }  // namespace
 
 Result<Ready> give_pieces(PeerLink& link, FrameReader& reader, std::span<const std::byte> pack,
-                          std::chrono::milliseconds patience, const std::function<void(size_t bytes)>& given) {
+                          std::chrono::milliseconds patience,
+                          const std::function<void(uint64_t offset, size_t bytes)>& given) {
   for (;;) {
     Frame frame = TRY(next_frame(link, reader, patience));
     if (const auto* ready = std::get_if<Ready>(&frame.message)) return *ready;
@@ -59,7 +60,7 @@ Result<Ready> give_pieces(PeerLink& link, FrameReader& reader, std::span<const s
     PackPiece piece = cut_piece(pack, *fetch);
     const size_t bytes = piece.bytes.size();
     TRY(link.send_all(to_bytes({1, 0, std::move(piece)}), kSendPatience));
-    given(bytes);
+    given(fetch->offset, bytes);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/mapped_file.h"
 #include "cluster/push.h"
 #include "cluster/stage.h"
 #include "model/checkpoint.h"
@@ -67,8 +68,12 @@ Result<RemoteHead::Link> RemoteHead::dial() {
   const Assign assign{.kind = Assign::Kind::kHead, .model = model_, .pack_bytes = checkpoint.file_bytes(), .next = ""};
   TRY(made.link->send_all(to_bytes({1, 0, Hello{LinkClass::kControl, session}}), kSendPatience));
   TRY(made.link->send_all(to_bytes({1, 0, assign}), kSendPatience));
-  const Ready ready = TRY(give_pieces(*made.link, made.reader, checkpoint.files().front().bytes(), kReadyPatience,
-                                      [this](size_t bytes) { n_given_ += bytes; }));
+  const MappedFile& pack = checkpoint.files().front();
+  const Ready ready =
+      TRY(give_pieces(*made.link, made.reader, pack.bytes(), kReadyPatience, [&](uint64_t offset, size_t bytes) {
+        n_given_ += bytes;
+        pack.release(offset, bytes);  // it is not to be in memory here
+      }));
   made.row_seconds = 1e-6 * ready.warm_up_us;
   return made;
 }

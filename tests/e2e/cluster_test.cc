@@ -124,6 +124,30 @@ TEST_F(ClusterTest, AFrozenMachineIsReplacedAndItsReturnChangesNothing) {
   EXPECT_EQ(answer.out, whole) << answer.err;
 }
 
+TEST_F(ClusterTest, AHeadElsewhereChangesNothingNorDoesItsLoss) {
+  const std::string whole = whole_answer();
+  Machine one = join("one"), two = join("two");
+  const auto both = test::run_program(question({"--stages", two.address, "--head", one.address}), at("owner", "info"));
+  EXPECT_EQ(both.out, whole) << both.err;
+  EXPECT_TRUE(both.err.contains(one.address + " has the head")) << both.err;
+  EXPECT_TRUE(one.program->err().contains("rows 40 of a head\n")) << "it was asked about each token";
+  for (const int signal : {SIGSTOP, SIGKILL}) {
+    Program asks(question({"--head", two.address}), at("owner"));
+    wait_until(*two.program, signal == SIGSTOP ? "rows 20 of a head\n" : "rows 15 of a head\n");
+    two.program->signal(signal);
+    const auto answer = asks.wait();
+    EXPECT_EQ(answer.out, whole) << answer.err;
+    EXPECT_TRUE(answer.err.contains("--head " + two.address)) << answer.err << "it says so";
+    if (signal == SIGSTOP) two = join("three");
+  }
+  const auto refused = test::run_program(question({"--head", one.address, "--memory", "1G"}), at("owner"));
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_TRUE(refused.err.contains("--memory")) << refused.err;
+  const auto stranger = test::run_program(question({"--head", one.address}), at("nobody"));
+  EXPECT_NE(stranger.exit_code, 0);
+  EXPECT_TRUE(stranger.err.contains("hearth cluster init")) << stranger.err;
+}
+
 TEST_F(ClusterTest, StrangersGetNothing) {
   const Machine one = join("one");
   EXPECT_EQ(test::run_program({HEARTH_PROGRAM, "cluster", "init", "--name", "stranger"}, at("stranger")).exit_code, 0);
