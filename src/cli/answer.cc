@@ -64,16 +64,14 @@ Result<std::unique_ptr<Engine>> make_engine(AnswerOptions& options) {
   if (!adapters.empty()) options.adapter = adapters.begin()->second;
   const KvType kv_type = TRY(kv_type_for(model, options.model));
   std::optional<Model> draft = TRY(load_draft(options.model, model, false));
-  std::shared_ptr<Chain> chain = TRY(make_chain(options.model, model));
-  engine.head = TRY(make_head(options.model, model));
+  TRY(use_machines(options.model, model, engine));
   auto governor = TRY(start_governor(options.power, options.model.n_threads, may_switch_precision(options.model)));
-  if (const SettleCores settle = cores.settle(governor); settle && !chain) TRY(settle(model, kv_type));
+  if (const SettleCores settle = cores.settle(governor); settle && !engine.chain) TRY(settle(model, kv_type));
   set_state_options(engine, model, state_digest(options.model, model.checkpoint->path()));
   engine.kv_type = kv_type;
   engine.drafts_max = most;
   engine.may_switch_precision = may_switch_precision(options.model);
   engine.pacer = make_pacer(std::move(governor));
-  engine.chain = std::move(chain);
   TRY(set_exits(options.model, model, false, engine));
   return Engine::create(std::move(model), engine, std::move(draft));
 }

@@ -22,12 +22,13 @@ constexpr int kUsualPrompt = 256;  // rows
 constexpr double kHot = 0.5;
 
 std::string describe(const cluster::PlannedChain& planned, const std::vector<PlannerMachine>& machines, int n_layers) {
-  if (planned.plan.stages.empty())
+  if (planned.plan.stages.empty() && planned.head == 0)
     return fmt::format("all {} layers here; {} other machines would not make it faster", n_layers, machines.size() - 1);
   std::string text = planned.plan.own_end > 0 ? fmt::format("layers 0-{} here", planned.plan.own_end) : "";
   for (const auto& [node, layers] : planned.plan.stages)
     text += fmt::format("{}{}-{} on {}", text.empty() ? "layers " : ", ", layers.first, layers.end,
                         machines[static_cast<size_t>(node)].name);
+  if (planned.head > 0) text += fmt::format(", the head on {}", machines[static_cast<size_t>(planned.head)].name);
   text += fmt::format("; {:.0f} tokens/s expected, ", planned.tokens_per_second);
   return text + (planned.alone_fits ? fmt::format("{:.0f} of this machine alone", planned.alone_tokens_per_second)
                                     : "and this machine alone has no room for it");
@@ -36,7 +37,8 @@ std::string describe(const cluster::PlannedChain& planned, const std::vector<Pla
 }  // namespace
 
 Result<void> choose_stages(const ModelOptions& options, const Model& model, const DecoderConfig& config,
-                           cluster::Presence* presence, cluster::RemoteChainOptions& chain) {
+                           cluster::Presence* presence, cluster::RemoteChainOptions& chain,
+                           std::optional<ListenAddress>& head) {
   if (!presence)
     return fail(Code::kNotFound,
                 "--stages auto: the site has no broker; name machines (--stages HOST:PORT,...), or make "
@@ -90,6 +92,7 @@ Result<void> choose_stages(const ModelOptions& options, const Model& model, cons
         machines.size(), planned.tokens_per_second, planned.bytes[0] >> 20);
   chain.why = describe(planned, machines, config.n_layers());
   fmt::print(stderr, "{} machines of the site: {}\n", machines.size(), chain.why);
+  if (planned.head > 0) head = chain.nodes[static_cast<size_t>(planned.head) - 1];
   // The owner is no node; those without layers are spare ones.
   for (auto& stage : planned.plan.stages) --stage.node;
   chain.plan = std::move(planned.plan);

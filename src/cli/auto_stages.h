@@ -7,8 +7,9 @@
 
 namespace hearth::cli {
 
-// Fills in nodes and plan; machines that get no layers are spare. kNotFound without a broker; kLimit: it fits nowhere.
+// Fills in nodes and plan, and who has the head if that is another one; machines that get no layers are spare. kNotFound without a broker; kLimit: it fits nowhere.
 Result<void> choose_stages(const ModelOptions& options, const Model& model, const DecoderConfig& config,
-                           cluster::Presence* presence, cluster::RemoteChainOptions& chain);
+                           cluster::Presence* presence, cluster::RemoteChainOptions& chain,
+                           std::optional<ListenAddress>& head);
 
 }  // namespace hearth::cli

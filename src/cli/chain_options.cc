@@ -67,6 +67,44 @@ Result<void> check_head(const ModelOptions& options) {
   return {};
 }
 
+// Kept as long as chain and head: lists of revoked certificates come over it, and the lease goes on.
+struct Kept {
+  std::unique_ptr<cluster::Presence> presence;
+  std::unique_ptr<cluster::Lease> lease;
+};
+
+// `head`: where a plan has it, if it has it elsewhere.
+Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Model& model,
+                                          const std::shared_ptr<SiteTls>& tls, const std::shared_ptr<Kept>& kept,
+                                          std::optional<ListenAddress>& head) {
+  const Family* family = TRY(find_family(*model.checkpoint));
+  const DecoderConfig config = TRY(family->configure(ModelKeys(*model.checkpoint)));
+  cluster::RemoteChainOptions chain;
+  chain.tls = tls;
+  chain.rows = options.row_bits == 32   ? cluster::RowFormat::kF32
+               : options.row_bits == 16 ? cluster::RowFormat::kI16
+                                        : cluster::RowFormat::kI8;
+  if (auto_stages(options)) {
+    TRY(choose_stages(options, model, config, kept->presence.get(), chain, head));
+  } else {
+    chain.plan = TRY(read_stages(options, config.n_layers(), chain.nodes));
+    chain.why = "as --stages says";
+    for (const std::string& spare : options.spares) chain.nodes.push_back(TRY(parse_listen_address(spare)));
+  }
+  if (!options.chain.empty()) {
+    if (!kept->presence)
+      return fail(Code::kNotFound, "--chain {}: the site has no broker to ask who has it", options.chain);
+    TRY(kept->presence->wait(kBrokerPatience));
+    const InterruptFlag interrupt;
+    kept->lease = TRY(cluster::Lease::take(*kept->presence, site_folder() / "leases", options.chain, interrupt.flag()));
+    chain.name = options.chain;
+    chain.term = static_cast<uint32_t>(kept->lease->term());
+    chain.taken_away = [lease = kept->lease.get()] { return lease->lost(); };
+  }
+  chain.kept = kept;
+  return cluster::RemoteChain::create(std::move(chain), model.checkpoint->path(), model.backend);
+}
+
 }  // namespace
 
 std::filesystem::path site_folder() { return home_folder() / "site"; }
@@ -130,55 +168,20 @@ Result<void> check_chain(const ModelOptions& options) {
   return {};
 }
 
-Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Model& model) {
-  if (!has_chain(options)) return nullptr;
-  const Family* family = TRY(find_family(*model.checkpoint));
-  const DecoderConfig config = TRY(family->configure(ModelKeys(*model.checkpoint)));
-  cluster::RemoteChainOptions chain;
-  chain.tls = TRY(cluster::open_site(site_folder()));
-  chain.rows = options.row_bits == 32   ? cluster::RowFormat::kF32
-               : options.row_bits == 16 ? cluster::RowFormat::kI16
-                                        : cluster::RowFormat::kI8;
-  // Kept as long as the chain: lists of revoked certificates come over it, and the lease goes on.
-  struct Kept {
-    std::unique_ptr<cluster::Presence> presence;
-    std::unique_ptr<cluster::Lease> lease;
-  };
+Result<void> use_machines(const ModelOptions& options, const Model& model, EngineOptions& engine) {
+  if (!has_chain(options) && options.head.empty()) return {};
+  const auto tls = TRY(cluster::open_site(site_folder()));
   const auto kept = std::make_shared<Kept>();
-  kept->presence = TRY(join_bus(chain.tls, nullptr));
-  if (auto_stages(options)) {
-    TRY(choose_stages(options, model, config, kept->presence.get(), chain));
-  } else {
-    chain.plan = TRY(read_stages(options, config.n_layers(), chain.nodes));
-    chain.why = "as --stages says";
-    for (const std::string& spare : options.spares) chain.nodes.push_back(TRY(parse_listen_address(spare)));
-  }
-  if (!options.chain.empty()) {
-    if (!kept->presence)
-      return fail(Code::kNotFound, "--chain {}: the site has no broker to ask who has it", options.chain);
-    TRY(kept->presence->wait(kBrokerPatience));
-    const InterruptFlag interrupt;
-    kept->lease = TRY(cluster::Lease::take(*kept->presence, site_folder() / "leases", options.chain, interrupt.flag()));
-    chain.name = options.chain;
-    chain.term = static_cast<uint32_t>(kept->lease->term());
-    chain.taken_away = [lease = kept->lease.get()] { return lease->lost(); };
-  }
-  chain.kept = kept;
-  return cluster::RemoteChain::create(std::move(chain), model.checkpoint->path(), model.backend);
-}
-
-Result<std::shared_ptr<OutputHead>> make_head(const ModelOptions& options, const Model& model) {
-  if (options.head.empty()) return nullptr;
-  cluster::RemoteHeadOptions head;
-  head.tls = TRY(cluster::open_site(site_folder()));
-  head.node = TRY(parse_listen_address(options.head));
-  if (!has_chain(options)) {  // as a chain does: lists of revoked certificates come over it
-    std::shared_ptr<cluster::Presence> presence = TRY(join_bus(head.tls, nullptr));
-    head.kept = std::move(presence);
-  }
+  kept->presence = TRY(join_bus(tls, nullptr));
+  std::optional<ListenAddress> head;
+  if (has_chain(options)) engine.chain = TRY(make_chain(options, model, tls, kept, head));
+  if (!options.head.empty()) head = TRY(parse_listen_address(options.head));
+  if (!head) return {};
   const DecoderConfig& config = model.decoder->config();
-  return cluster::RemoteHead::create(std::move(head), model.checkpoint->path(), static_cast<size_t>(config.d_model),
-                                     static_cast<size_t>(config.n_vocab));
+  engine.head =
+      TRY(cluster::RemoteHead::create({.tls = tls, .node = *head, .kept = kept}, model.checkpoint->path(),
+                                      static_cast<size_t>(config.d_model), static_cast<size_t>(config.n_vocab)));
+  return {};
 }
 
 }  // namespace hearth::cli

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/model_options.h"
+#include "engine/engine.h"
 
 namespace hearth::cli {
 
@@ -20,9 +21,7 @@ inline bool has_chain(const ModelOptions& options) { return !options.stages.empt
 inline bool auto_stages(const ModelOptions& options) { return options.stages == std::vector<std::string>{"auto"}; }
 // kInvalidArgument for what does not go together with stages.
 Result<void> check_chain(const ModelOptions& options);
-// The chain for a model that was loaded without layers; null if the options name no stages.
-Result<std::shared_ptr<Chain>> make_chain(const ModelOptions& options, const Model& model);
-// The machine that the options name for the output head; null if they name none.
-Result<std::shared_ptr<OutputHead>> make_head(const ModelOptions& options, const Model& model);
+// The chain for a model that was loaded without layers, if the options name stages, and the head that they or a plan have elsewhere.
+Result<void> use_machines(const ModelOptions& options, const Model& model, EngineOptions& engine);
 
 }  // namespace hearth::cli

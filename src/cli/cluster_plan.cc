@@ -87,17 +87,23 @@ Result<PlannerModel> measure_model(const ClusterPlanOptions& options) {
                        {.context = context, .kv_type = kv_type, .streams = options.streams});
 }
 
-void print(const PlannedChain& planned, const std::vector<PlannerMachine>& machines, int n_layers) {
+void print(const PlannedChain& planned, const std::vector<PlannerMachine>& machines, int n_layers,
+           uint64_t head_bytes) {
   std::vector<std::vector<std::string>> rows{{"machine", "layers", "memory", "of"}};
   rows.push_back(
       {machines[0].name + " (owner)",
-       planned.plan.own_end > 0 ? fmt::format("0-{}, embedding, head", planned.plan.own_end) : "embedding, head",
+       fmt::format("{}embedding{}", planned.plan.own_end > 0 ? fmt::format("0-{}, ", planned.plan.own_end) : "",
+                   planned.head == 0 ? ", head" : ""),
        human_memory(planned.bytes[0]), human_memory(machines[0].memory_bytes)});
   for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
     const auto& [node, layers] = planned.plan.stages[i];
     const PlannerMachine& machine = machines[static_cast<size_t>(node)];
     rows.push_back({machine.name, fmt::format("{}-{}", layers.first, layers.end), human_memory(planned.bytes[i + 1]),
                     human_memory(machine.memory_bytes)});
+  }
+  if (planned.head > 0) {
+    const PlannerMachine& machine = machines[static_cast<size_t>(planned.head)];
+    rows.push_back({machine.name, "head", human_memory(head_bytes), human_memory(machine.memory_bytes)});
   }
   fmt::print("{}", table(rows));
   fmt::print("{:.1f} ms a token, {:.0f} ms the prompt, {:.1f} tokens/s together, of {} layers\n",
@@ -114,8 +120,9 @@ void print(const PlannedChain& planned, const std::vector<PlannerMachine>& machi
                planned.replicas_tokens_per_second > planned.tokens_per_second ? ", which is better" : "");
   }
   if (planned.alone_fits)
-    fmt::print("{} alone: {:.1f} tokens/s{}\n", machines[0].name, planned.alone_tokens_per_second,
-               planned.plan.stages.empty() ? ", and no chain is enough better to be worth it" : "");
+    fmt::print(
+        "{} alone: {:.1f} tokens/s{}\n", machines[0].name, planned.alone_tokens_per_second,
+        planned.plan.stages.empty() && planned.head == 0 ? ", and no chain is enough better to be worth it" : "");
   else
     fmt::print("{} alone has too little memory{}\n", machines[0].name,
                planned.alone_tokens_per_second > 0 && planned.streamed_bytes == 0
@@ -141,6 +148,11 @@ PlannerModel planner_model(const Checkpoint& checkpoint, const DecoderConfig& co
     place.token_bytes +=
         n_experts > 0 ? bytes / static_cast<uint64_t>(n_experts) * static_cast<uint64_t>(config.n_experts_used) : bytes;
   }
+  // The embedding is the head where there is no other.
+  for (const std::string_view name :
+       {"output.weight", "lm_head.weight", "token_embd.weight", "model.embed_tokens.weight"})
+    if (const TensorRef* tensor = checkpoint.find_tensor(name); tensor && model.head.bytes == 0)
+      model.head = {tensor->stored_bytes(), tensor->stored_bytes()};
   for (size_t i = 0; i < model.layers.size(); ++i) {
     DecoderConfig one = config;
     one.layers = {config.layers[i]};
@@ -159,7 +171,7 @@ Result<void> plan_cluster(const ClusterPlanOptions& options) {
                                                         .answer_tokens = options.answer_tokens,
                                                         .cloud = options.cloud}));
   if (!options.json) {
-    print(planned, machines, static_cast<int>(model.layers.size()));
+    print(planned, machines, static_cast<int>(model.layers.size()), model.head.bytes);
     return {};
   }
   json::array stages;
@@ -171,6 +183,7 @@ Result<void> plan_cluster(const ClusterPlanOptions& options) {
   for (const int i : planned.replicas) replicas.emplace_back(machines[static_cast<size_t>(i)].name);
   json::object out{{"own_layers", planned.plan.own_end},
                    {"stages", std::move(stages)},
+                   {"head", machines[static_cast<size_t>(planned.head)].name},
                    {"token_seconds", planned.token_seconds},
                    {"prompt_seconds", planned.prompt_seconds},
                    {"streamed_bytes", planned.streamed_bytes},

@@ -332,8 +332,7 @@ Result<ModelLoader> model_loader(const ModelOptions& options, const EngineOption
     own.may_switch_precision = may_switch_precision(options);
     own.drafts_max = TRY(drafts_max(options));
     own.kv_type = TRY(kv_type_for(model, options));
-    own.chain = TRY(make_chain(options, model));
-    own.head = TRY(make_head(options, model));
+    TRY(use_machines(options, model, own));
     if (!own.chain && !own.head) TRY(set_exits(options, model, true, own));
     if (options.settle_cores && !own.chain) TRY(options.settle_cores(model, own.kv_type));
     std::optional<Model> draft = TRY(load_draft(bounded, model, true));

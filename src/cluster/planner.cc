@@ -106,11 +106,13 @@ void finish(PlannedChain& made, const Times& times, const PlannerWish& wish) {
 }
 
 PlannedChain measured(const PlannerModel& model, const Sums& sums, std::span<const PlannerMachine> machines,
-                      std::span<const int> chosen, std::span<const size_t> ends, const PlannerWish& wish) {
+                      std::span<const int> chosen, std::span<const size_t> ends, const PlannerWish& wish, int head) {
   PlannedChain made;
+  made.head = head;
   made.plan.own_end = static_cast<int>(ends[0]);
   const int rows = std::min(wish.prompt_rows, kChunkRows);
   Times times;
+  double head_busy = 0;  // at a stage
   size_t first = 0;
   for (size_t p = 0; p < ends.size(); ++p) {
     const PlannerMachine& machine = machines[static_cast<size_t>(chosen[p])];
@@ -119,8 +121,16 @@ PlannedChain measured(const PlannerModel& model, const Sums& sums, std::span<con
     if (const PlannerMachine& next = machines[static_cast<size_t>(chosen[(p + 1) % ends.size()])]; ends.size() > 1)
       times.add_link(hop_seconds(model, machine, next, 1), hop_seconds(model, machine, next, rows));
     if (p > 0) made.plan.stages.push_back({chosen[p], {static_cast<int>(first), static_cast<int>(ends[p])}});
+    if (head > 0 && chosen[p] == head) head_busy = read_seconds(machine, own, prompt_rows_per_token(wish));
     made.bytes.push_back(own.bytes);
     first = ends[p];
+  }
+  if (head > 0) {
+    const PlannerMachine& machine = machines[static_cast<size_t>(head)];
+    const double seconds = read_seconds(machine, {.token_bytes = model.head.token_bytes}, 0);
+    times.add_link(hop_seconds(model, machines[0], machine, 1) + seconds + hop_seconds(model, machine, machines[0], 0),
+                   0);
+    times.slowest = std::max(times.slowest, head_busy + seconds);
   }
   finish(made, times, wish);
   return made;
@@ -151,7 +161,7 @@ PlannedChain streamed(const PlannerModel& model, const Sums& sums, const Planner
 // Over as many of the others as are looked at, the lowest by `order` first.
 template <typename Order>
 Result<PlannedChain> plan_over(const PlannerModel& model, std::span<const PlannerMachine> machines,
-                               const PlannerWish& wish, const Order& order) {
+                               const PlannerWish& wish, int head, const Order& order) {
   if (machines.empty() || model.layers.empty() || wish.streams < 1 || wish.prompt_rows < 0 || wish.answer_tokens < 1)
     return fail(Code::kInvalidArgument, "a plan for {} machines, {} layers and {} answers at once", machines.size(),
                 model.layers.size(), wish.streams);
@@ -176,7 +186,7 @@ Result<PlannedChain> plan_over(const PlannerModel& model, std::span<const Planne
       if (!slowest && wish.streams > 1) continue;
       const std::vector<size_t> ends = divide(model, sums, parts, wish, slowest);
       if (ends.empty()) break;
-      const PlannedChain made = measured(model, sums, machines, chosen, ends, wish);
+      const PlannedChain made = measured(model, sums, machines, chosen, ends, wish, head);
       if (set == 0) alone = made, alone.alone_fits = true;
       // Fewer machines come first where several are as good.
       const bool better = made.tokens_per_second > best.tokens_per_second * (1 + 1e-9) ||
@@ -201,15 +211,37 @@ Result<PlannedChain> plan_over(const PlannerModel& model, std::span<const Planne
   return planned;
 }
 
+// With the head on a machine.
+Result<PlannedChain> plan_head(const PlannerModel& model, std::span<const PlannerMachine> machines,
+                               const PlannerWish& wish, int head) {
+  // The nearest machines first; where these have too little memory, those that have the most.
+  const auto planned =
+      plan_over(model, machines, wish, head, [&](int i) { return machines[static_cast<size_t>(i)].link_seconds; });
+  if (planned || planned.error().code != Code::kLimit || machines.size() - 1 <= kPlannedMachines) return planned;
+  return plan_over(model, machines, wish, head,
+                   [&](int i) { return -static_cast<double>(machines[static_cast<size_t>(i)].memory_bytes); });
+}
+
 // Over all that are left.
 Result<PlannedChain> plan_with(const PlannerModel& model, std::span<const PlannerMachine> machines,
                                const PlannerWish& wish) {
-  // The nearest machines first; where these have too little memory, those that have the most.
-  const auto planned =
-      plan_over(model, machines, wish, [&](int i) { return machines[static_cast<size_t>(i)].link_seconds; });
-  if (planned || planned.error().code != Code::kLimit || machines.size() - 1 <= kPlannedMachines) return planned;
-  return plan_over(model, machines, wish,
-                   [&](int i) { return -static_cast<double>(machines[static_cast<size_t>(i)].memory_bytes); });
+  const auto here = plan_head(model, machines, wish, 0);
+  auto best = here;
+  PlannerModel rest = model;
+  rest.ends = {model.ends.bytes - model.head.bytes, model.ends.token_bytes - model.head.token_bytes};
+  for (size_t head = 1; head < machines.size() && model.head.bytes > 0; ++head) {
+    std::vector<PlannerMachine> others(machines.begin(), machines.end());
+    if (others[head].bytes_per_second <= 0 || others[head].memory_bytes < model.head.bytes) continue;
+    others[head].memory_bytes -= model.head.bytes;
+    others[0].disk_bytes_per_second = 0;  // who reads weights from its disk has all of them
+    const auto there = plan_head(rest, others, wish, static_cast<int>(head));
+    if (!there || (here && there->tokens_per_second <= here->tokens_per_second * (1 + wish.margin))) continue;
+    if (!best || there->tokens_per_second > best->tokens_per_second) best = there;
+  }
+  if (!best || best->head == 0) return best;
+  best->alone_fits = here && here->alone_fits;
+  best->alone_tokens_per_second = here ? here->alone_tokens_per_second : 0;
+  return best;
 }
 
 void count_replicas(const PlannerModel& model, std::span<const PlannerMachine> machines, const PlannerWish& wish,

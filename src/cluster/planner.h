@@ -32,7 +32,8 @@ struct PlannerLayer {
 
 struct PlannerModel {
   std::vector<PlannerLayer> layers;
-  PlannerLayer ends{};     // embedding and head, which stay with the owner
+  PlannerLayer ends{};     // embedding and head, which are the owner's
+  PlannerLayer head{};     // of these what another machine may do instead
   uint64_t row_bytes = 0;  // of a hidden row on the wire
 };
 
@@ -46,10 +47,11 @@ struct PlannerWish {
 
 struct PlannedChain {
   ChainPlan plan;                      // nodes are indices into the machines
+  int head = 0;                        // likewise: who has the output head
   double token_seconds = 0;            // of one answer
   double prompt_seconds = 0;           // of its prompt, in chunks that follow each other through the stages
   double tokens_per_second = 0;        // of all answers together, prompts included
-  std::vector<uint64_t> bytes{};       // of the owner, then of each stage
+  std::vector<uint64_t> bytes{};       // of the owner, then of each stage; without a head that is elsewhere
   uint64_t streamed_bytes = 0;         // of the owner alone, which reads them from its disk for every token
   bool alone_fits = false;             // in the owner's memory
   double alone_tokens_per_second = 0;  // 0: neither there nor from its disk
@@ -63,7 +65,8 @@ struct PlannedChain {
 // Chains go over the others in the order of their links; which of them take part is tried for all sets of the first kPlannedMachines (or,
 // where these have too little memory, of those that have the most),
 // and their layers are divided exactly: for one answer so that the sum of all stages is least, or the slowest if that is better for its prompt, for several the slowest stage.
-// kLimit if the model fits nowhere, with the bytes that are missing. Cost: 2^machines times stages times layers squared.
+// The head leaves the owner where that is better by the margin, or where the model fits nowhere else.
+// kLimit if the model fits nowhere, with the bytes that are missing. Cost: machines times 2^machines times stages times layers squared.
 inline constexpr size_t kPlannedMachines = 8;
 Result<PlannedChain> plan_chain(const PlannerModel& model, std::span<const PlannerMachine> machines,
                                 const PlannerWish& wish);

@@ -29,6 +29,7 @@ std::string plan(std::vector<PlannerMachine> machines, PlannerWish wish = {}, Pl
   std::string text = fmt::format("own {}", planned->plan.own_end);
   for (const PlannedStage& stage : planned->plan.stages)
     text += fmt::format(" {}:{}-{}", stage.node, stage.layers.first, stage.layers.end);
+  if (planned->head > 0) text += fmt::format(" head {}", planned->head);
   return text;
 }
 
@@ -42,6 +43,26 @@ TEST(Planner, AFasterMachineTakesTheLayers) {
   EXPECT_EQ(plan({machine(4000, 2), machine(4000, 10)}), "own 0 1:0-20");
   EXPECT_EQ(plan({machine(4000, 2), machine(1000, 10)}), "own 10 1:10-20") << "as far as it has room";
   EXPECT_EQ(plan({machine(4000, 2), machine(4000, 10, 600)}), "own 20") << "but not at the end of a slow link";
+}
+
+TEST(Planner, TheHeadLeavesAnOwnerThatIsTooWeak) {
+  PlannerModel model = some_model();
+  model.head = {200 * kMb, 200 * kMb};
+  EXPECT_EQ(plan({machine(4000, 10), machine(4000, 11)}, {}, model), "own 20") << "not for a little";
+  EXPECT_EQ(plan({machine(4000, 1), machine(4000, 10)}, {}, model), "own 0 1:0-20 head 1");
+  EXPECT_EQ(plan({machine(4000, 1), machine(2000, 10), machine(250, 20, 1)}, {}, model), "own 0 1:0-20 head 2")
+      << "the machine with the layers has no room for it";
+  EXPECT_EQ(plan({machine(4000, 1), machine(2000, 10), machine(250, 20, 100)}, {}, model), "own 0 1:0-20")
+      << "and the other one is too far";
+  // Layers take memory that is not read for each token.
+  model.layers.assign(20, {200 * kMb, 100 * kMb});
+  model.ends = {1200 * kMb, 1200 * kMb}, model.head = {1100 * kMb, 1100 * kMb};
+  EXPECT_EQ(plan({machine(6000, 1), machine(1150, 4)}, {}, model), "own 20 head 1") << "most of the model is the head";
+  EXPECT_EQ(plan({machine(100, 10), machine(5200, 5)}, {}, model), "own 0 1:0-20 head 1") << "no room for it here";
+  EXPECT_TRUE(plan({machine(99, 10), machine(9000, 5)}, {}, model).contains("fits on no chain"));
+  const auto planned = plan_chain(model, std::vector{machine(6000, 1), machine(1150, 4)}, {}).value();
+  EXPECT_TRUE(planned.alone_fits);
+  EXPECT_NEAR(planned.token_seconds, 2.1 + 1.1 / 4 + 4 * 0.2e-3, 1e-3) << "layers here, the head and the way there";
 }
 
 TEST(Planner, FarMachinesCountWhereNearOnesHaveTooLittleMemory) {
