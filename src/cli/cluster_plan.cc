@@ -148,11 +148,16 @@ PlannerModel planner_model(const Checkpoint& checkpoint, const DecoderConfig& co
     place.token_bytes +=
         n_experts > 0 ? bytes / static_cast<uint64_t>(n_experts) * static_cast<uint64_t>(config.n_experts_used) : bytes;
   }
-  // The embedding is the head where there is no other.
-  for (const std::string_view name :
-       {"output.weight", "lm_head.weight", "token_embd.weight", "model.embed_tokens.weight"})
-    if (const TensorRef* tensor = checkpoint.find_tensor(name); tensor && model.head.bytes == 0)
-      model.head = {tensor->stored_bytes(), tensor->stored_bytes()};
+  const auto bytes_of = [&](std::string_view name, std::string_view other) {
+    const TensorRef* tensor = checkpoint.find_tensor(name);
+    if (!tensor) tensor = checkpoint.find_tensor(other);
+    return tensor ? tensor->stored_bytes() : 0;
+  };
+  const uint64_t embedding = bytes_of("token_embd.weight", "model.embed_tokens.weight"),
+                 head = bytes_of("output.weight", "lm_head.weight");
+  // The embedding is the head where there is no other; else a token reads a row of it.
+  model.head.bytes = model.head.token_bytes = head > 0 ? head : embedding;
+  if (head > 0) model.ends.token_bytes -= embedding;
   for (size_t i = 0; i < model.layers.size(); ++i) {
     DecoderConfig one = config;
     one.layers = {config.layers[i]};
