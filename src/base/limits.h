@@ -106,6 +106,7 @@ inline constexpr int kHttpConnectionsPerPeer = 256;
 // Machines of a site
 inline constexpr uint64_t kFrameBytes = 256u << 20;
 inline constexpr uint64_t kFrameRows = 4096;
+inline constexpr uint64_t kHeadTokens = 512;             // most likely ones of a row
 inline constexpr uint64_t kHeadAnswerValues = 4u << 20;  // of several rows
 inline constexpr uint64_t kFrameTextBytes = 1024;
 inline constexpr uint64_t kPieceOfModelBytes = 4u << 20;

@@ -72,6 +72,30 @@ TEST_F(PackPart, OnlyWhatIsNeededAndOnce) {
   EXPECT_TRUE(Stage::create(*more, *backend, options));
 }
 
+TEST_F(PackPart, OfAHeadNothingElseIsFetched) {
+  for (const std::string family : {"llama", "gemma2"}) {
+    EXPECT_TRUE(write_pack(open_checkpoint(kGoldenFolder / family / "model.gguf").value(), path(), 1));
+    whole_ = golden_text(path());
+    const Pack pack = parse_pack(std::as_bytes(std::span(whole_))).value();
+    Assign head = assignment({});
+    head.kind = Assign::Kind::kHead, head.model = pack.header.source_sha256;
+    fetched_.clear();
+    const auto part = open_pack_part(folder_.path() / family, head, sources());
+    ASSERT_TRUE(part) << part.error().message;
+    const bool tied = family == "gemma2";  // its embedding is its head
+    for (const PackSegment& segment : pack.manifest.segments) {
+      if (segment.kind == SegmentKind::kLayer) {
+        EXPECT_FALSE(was_fetched(segment)) << describe(segment);
+      }
+      if (segment.kind == SegmentKind::kEmbedding) {
+        EXPECT_EQ(was_fetched(segment), tied) << family;
+      }
+    }
+    const auto backend = create_backend("cpu", {.n_threads = 1, .isa = {}}).value();
+    EXPECT_TRUE(HeadStage::create(*part, *backend));
+  }
+}
+
 TEST_F(PackPart, GoesOnWhereItWasCutOff) {
   fails_at_ = layer(1).offset;
   EXPECT_EQ(open({0, 2}).error().message, "the owner is gone");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "cluster/push.h"
@@ -39,7 +40,8 @@ Result<std::shared_ptr<RemoteHead>> RemoteHead::create(RemoteHeadOptions options
     given = head->n_given_;
     if (head->dialling_.wait_for(kStartPatience) == std::future_status::ready) break;
   }
-  (void)head->connected();
+  if (const auto connected = head->connected(); !connected && head->dialling_.valid())
+    LOG(kWarning, "--head {}: not ready yet; this machine computes it until it is", head->options_.node.text);
   return head;
 }
 
@@ -126,6 +128,7 @@ Result<void> RemoteHead::logits(std::span<const float> rows, std::span<float> ou
 
 template <typename Take>
 Result<void> RemoteHead::ask_all(std::span<const float> rows, uint32_t count, Take take) {
+  if (count > limits::kHeadTokens) return fail(Code::kLimit, "{} tokens of a row", count);
   TRY(connected());
   const size_t at_once = d_model_ * std::min<size_t>(kHeadRows, head_rows_max(count, n_vocab_));
   for (size_t first = 0; first < rows.size(); first += at_once) {

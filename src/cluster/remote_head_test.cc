@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <limits>
 #include <thread>
 
 #include "cluster/frame_link.h"
@@ -267,7 +267,9 @@ TEST_F(RemoteHeads, AMachineRefusesRowsThatCannotBe) {
   EXPECT_TRUE(std::holds_alternative<Failure>(says(HeadRows{.count = 2, .hidden = {}}).message)) << "no row";
   EXPECT_TRUE(std::holds_alternative<Failure>(says(HeadRows{2, std::vector<float>(33)}).message)) << "a part of a row";
   EXPECT_TRUE(std::holds_alternative<Failure>(says(HeadRows{2, std::vector<float>(32 * 33)}).message)) << "33 rows";
-  EXPECT_TRUE(std::holds_alternative<Failure>(says(HeadRows{1 << 20, row.hidden}).message)) << "more than there are";
+  EXPECT_TRUE(std::holds_alternative<Failure>(says(HeadRows{65, row.hidden}).message)) << "more than there are";
+  const HeadRows none{.count = 2, .hidden = std::vector<float>(64, std::numeric_limits<float>::quiet_NaN())};
+  EXPECT_EQ(std::get<HeadAnswer>(says(none).message).tokens.size(), 4u) << "numbers that are none are numbers";
   EXPECT_TRUE(std::holds_alternative<HeadAnswer>(says(row).message)) << "and goes on";
 }
 

@@ -399,7 +399,7 @@ void write(Writer& out, const HeadRows& m) {
   out.floats(m.hidden);
 }
 void read(Reader& in, HeadRows& m) {
-  m.count = in.at_most<uint32_t>(limits::kVocabulary);
+  m.count = in.at_most<uint32_t>(limits::kHeadTokens);
   m.hidden = in.floats();
 }
 

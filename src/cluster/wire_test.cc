@@ -168,8 +168,8 @@ TEST(Wire, RefusesCountsAndSizesThatCannotBe) {
   EXPECT_FALSE(accepted(assign, 41, 5)) << "layers that end before they begin";
   EXPECT_FALSE(accepted(assign, 45, limits::kLayers + 1));
   const auto head_rows = to_bytes({1, 5, HeadRows{40, {1.5f, -2.0f}}});
-  EXPECT_TRUE(accepted(head_rows, 0, limits::kVocabulary));
-  EXPECT_FALSE(accepted(head_rows, 0, limits::kVocabulary + 1));
+  EXPECT_TRUE(accepted(head_rows, 0, limits::kHeadTokens));
+  EXPECT_FALSE(accepted(head_rows, 0, limits::kHeadTokens + 1));
   EXPECT_FALSE(accepted(head_rows, 4, 3)) << "values that are not there";
   const auto answer = to_bytes({1, 5, HeadAnswer{{7, 3}, {4.0f, 1.5f}}});
   EXPECT_TRUE(accepted(answer, 4, 8));
