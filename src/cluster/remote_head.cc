@@ -90,6 +90,10 @@ Result<void> RemoteHead::connected() {
   if (dialling_.wait_for(milliseconds(0)) != std::future_status::ready)
     return fail(Code::kBusy, "{} is not ready", options_.node.text);
   auto made = dialling_.get();
+  {
+    const std::scoped_lock lock(dialled_mutex_);
+    dialled_ = nullptr;  // else it would stay open when it is given up
+  }
   if (!made) {
     put_off(made.error().message);
     return std::unexpected(made.error());
