@@ -21,6 +21,7 @@ Result<PushStats> push_pack(const std::filesystem::path& pack, const SiteTls& tl
 
 // Gives a machine the pieces of a pack that it asks for until it has done what it was assigned; kIo if it says nothing for so long.
 Result<Ready> give_pieces(PeerLink& link, FrameReader& reader, std::span<const std::byte> pack,
-                          std::chrono::milliseconds patience, const std::function<void(uint64_t offset, size_t bytes)>& given);
+                          std::chrono::milliseconds patience,
+                          const std::function<void(uint64_t offset, size_t bytes)>& given);
 
 }  // namespace hearth::cluster
