@@ -1,6 +1,7 @@
 #include "cluster/remote_head.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/limits.h"
 #include "base/log.h"
@@ -189,6 +190,8 @@ Result<void> RemoteHead::check(const HeadAnswer& answer, size_t n_rows, uint32_t
   if (answer.logits.size() != n_rows * n || answer.tokens.size() != tokens)
     return fail(Code::kMalformed, "{} logits of {} tokens instead of {} of {}", answer.logits.size(),
                 answer.tokens.size(), n_rows * n, tokens);
+  if (!std::ranges::all_of(answer.logits, [](float each) { return std::isfinite(each); }))
+    return fail(Code::kMalformed, "a logit that is no number");
   for (size_t i = 0; i < tokens; ++i) {
     const bool first = i % n == 0;
     if (std::cmp_greater_equal(answer.tokens[i], n_vocab_) ||

@@ -232,6 +232,7 @@ TEST_F(RemoteHeads, WhatCannotBeAnAnswerIsRefused) {
       [&](const HeadRows& rows) { return answer(rows, 1, 0, -1); },
       [&](const HeadRows& rows) { return answer(rows, rows.count > 0 ? 0 : 7, 1 << 20, -1); },
       [&](const HeadRows& rows) { return answer(rows, rows.count > 1 ? 0 : 7, 0, 1); },
+      [&](const HeadRows& rows) { return answer(rows, 0, 0, std::numeric_limits<float>::quiet_NaN()); },
       [](const HeadRows&) { return Pong{}; },
       [](const HeadRows&) { return Failure{Failure::Of::kMachine, "too hot"}; },
       [](const HeadRows&) { return std::optional<Message>(); },
