@@ -323,7 +323,7 @@ void NodeSession::set_busy(bool busy) {
 Frame NodeSession::pong(uint64_t epoch) const {
   const auto now = std::chrono::steady_clock::now();
   const std::scoped_lock lock(mutex_);
-  const auto busy = busy_ + (since_ ? now - *since_ : now - now);
+  const auto busy = since_ ? busy_ + (now - *since_) : busy_;
   return {epoch, done_,
           Pong{static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(busy).count())}};
 }
