@@ -37,7 +37,7 @@ struct ChainTiming {
   // it answers pings late, too: a lost frame is sent again sooner. Its layers go to who has a copy of their state; after twice as long to
   // anybody, and all starts over.
   Time slow{1500};
-  // After so long already, if its layers were at work for half of it: then no link is to blame.
+  // After so long already, if its layers were at work for half of it, or an eighth if it answers late: then no link is to blame.
   Time slow_at_work{750};
   Time late_pong{30};         // later than that, and three times later than before
   Time not_slow{20};          // a step that should take less should take this

@@ -52,6 +52,10 @@ StageOptions options_of(const Assign& assignment, LayerRange layers) {
                         .sequences_max = static_cast<int>(assignment.sequences_max)}};
 }
 
+Ready ready_after(std::chrono::microseconds warm_up) {
+  return {.warm_up_us = static_cast<uint32_t>(std::min<int64_t>(warm_up.count(), UINT32_MAX))};
+}
+
 }  // namespace
 
 void NodeSession::assign(uint64_t epoch, Assign assignment) {
@@ -119,7 +123,7 @@ void NodeSession::load(uint64_t epoch, const Assign& assignment) {
   for (const Pieces::Piece& piece : made) warm_up += piece.layers.warm_up;
   pieces_.set_pieces(std::move(made));
   tell(epoch, assignment.layers, assignment.model);
-  say(epoch, Ready{.warm_up_us = static_cast<uint32_t>(std::min<int64_t>(warm_up.count(), UINT32_MAX))});
+  say(epoch, ready_after(warm_up));
   LOG(kInfo, "epoch {}: layers {} to {} for {}", epoch, assignment.layers.first, assignment.layers.end,
       control_->peer());
 }
@@ -172,7 +176,7 @@ void NodeSession::load_head(uint64_t epoch, const Assign& assignment) {
     head_ = std::move(*made);
   }
   ++node_.n_assignments_;
-  say(epoch, Ready{.warm_up_us = static_cast<uint32_t>(std::min<int64_t>(warm_up.count(), UINT32_MAX))});
+  say(epoch, ready_after(warm_up));
   LOG(kInfo, "the head of a model for {}", control_->peer());
 }
 

@@ -388,7 +388,9 @@ void read(Reader& in, Ping& m) {
 }
 
 void write(Writer& out, const Pong& m) { out.put(m.busy_ms); }
-void read(Reader& in, Pong& m) { m.busy_ms = in.at_most<uint64_t>(INT64_MAX); }
+void read(Reader& in, Pong& m) {
+  m.busy_ms = in.at_most<uint64_t>(uint64_t{1} << 40);
+}  // an age; it is calculated with
 
 void write(Writer& out, const Step& m) { write(out, m.ops, m.rows, m.hidden, m.format); }
 void write(Writer&, const Leaving&) {}

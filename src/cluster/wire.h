@@ -73,7 +73,7 @@ struct Assign {
 struct Ready {
   bool has_state = true;          // of kResume: false if not of all its layers
   uint64_t done = 0, oldest = 1;  // it has run so many steps, and can repeat those from `oldest` on
-  uint32_t warm_up_us = 0;        // what a step of kWarmUpRows took; 0: none was tried
+  uint32_t warm_up_us = 0;        // what a step of kWarmUpRows took, or a row of a head; 0: none was tried
   bool operator==(const Ready&) const = default;
 };
 struct StepRows {

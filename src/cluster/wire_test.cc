@@ -163,6 +163,9 @@ TEST(Wire, RefusesCountsAndSizesThatCannotBe) {
   EXPECT_FALSE(accepted(step, rows + 12, 0xffffffff)) << "less than none";
   EXPECT_FALSE(accepted(step, rows + 12, 2)) << "four rows of six values";
   EXPECT_FALSE(accepted(step, rows + 4, 0x80000000)) << "a sequence below zero";
+  const auto pong = to_bytes({1, 0, Pong{7}});
+  EXPECT_TRUE(accepted(pong, 4, 1));
+  EXPECT_FALSE(accepted(pong, 4, 0x7fffffff)) << "busy for longer than can be calculated with";
   const auto assign = to_bytes({1, 0, Assign{.layers = {2, 4}, .context = 8, .rows_max = 8, .next = ""}});
   EXPECT_TRUE(accepted(assign, 41, 3));
   EXPECT_FALSE(accepted(assign, 41, 5)) << "layers that end before they begin";
